@@ -1,0 +1,1 @@
+"""The pure core: event types, the folds over them, and the rules. Standard library only."""

@@ -1,0 +1,1 @@
+"""Every statement and every migration, one a file."""
