@@ -31,6 +31,8 @@ class Gone:
     """The signal that ended it, if one did."""
     machine_lost: bool = False
     """The machine restarted or vanished under it: no fault of the training."""
+    refused: bool = False
+    """The executor will never start it; `message` says why."""
     message: str = ""
 
 

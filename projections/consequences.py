@@ -1,0 +1,236 @@
+"""What follows from a job's state as time passes: the supervisor's rules, one function each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from projections.events import (
+    AttemptFailed,
+    Cancelled,
+    Event,
+    Failed,
+    FailureClass,
+    HealthChanged,
+    RetryScheduled,
+    StopRequested,
+    Succeeded,
+)
+from projections.failures import failure_from_exit, failure_from_result, failure_from_stop
+from projections.health import ALARMING, Verdict, assess, silent_seconds
+from projections.job import Exit, JobState, JobStatus
+from projections.policy import Moment, Policy
+from projections.rules import Rule
+
+
+def next_decision(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    """Return the one decision that is due now, or None; the first rule that speaks wins."""
+    if not state.exists or state.status.is_final:
+        return None
+    for rule in (
+        _after_failure,
+        _by_result,
+        _by_exit,
+        _by_cancel,
+        _by_stop,
+        _by_queue_timeout,
+        _by_silence,
+        _by_verdict,
+    ):
+        decision = rule(state, moment, policy)
+        if decision is not None:
+            return decision
+    return None
+
+
+def retry_delay(tries: int, policy: Policy) -> float:
+    """Return the seconds to wait before the next attempt, after so many tries before."""
+    return float(min(policy.retry_backoff * 2.0 ** min(tries, 30), policy.retry_backoff_cap))
+
+
+def _after_failure(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    failure = state.failure
+    if failure is None:
+        return None
+    because = (*failure.because, state.failure_at)
+    if state.cancel is not None:
+        return _cancelled(state, because)
+    rule = _refusal(state, failure, policy)
+    if rule is not None:
+        return Failed(reason=failure.reason, message=failure.message, why=rule, because=because)
+    return _retry(state, failure, policy, because)
+
+
+def _refusal(state: JobState, failure: AttemptFailed, policy: Policy) -> Rule | None:
+    """Return the rule that forbids another attempt, if one does."""
+    match failure.failure_class:
+        case FailureClass.FATAL if failure.reason == Rule.QUEUE_TIMEOUT:
+            return Rule.QUEUE_TIMEOUT
+        case FailureClass.FATAL:
+            return Rule.NOT_RETRYABLE
+        case FailureClass.INTERRUPTION if state.interruptions >= policy.max_interruptions:
+            return Rule.INTERRUPTIONS_SPENT
+        case FailureClass.RETRYABLE if state.retry_count >= state.max_retries:
+            return Rule.RETRIES_SPENT
+        case _:
+            return None
+
+
+def _retry(
+    state: JobState, failure: AttemptFailed, policy: Policy, because: tuple[int, ...]
+) -> RetryScheduled:
+    interrupted = failure.failure_class is FailureClass.INTERRUPTION
+    delay = retry_delay(state.retry_count + state.interruptions, policy)
+    resume = f"from {state.checkpoint}" if state.checkpoint else "from the beginning"
+    return RetryScheduled(
+        reason="retry_scheduled",
+        message=f"Attempt {state.attempt + 1} starts in {delay:g} s, {resume}: {failure.message}",
+        failure_class=failure.failure_class,
+        next_attempt=state.attempt + 1,
+        retry_count_before=state.retry_count,
+        retry_count_after=state.retry_count + (not interrupted),
+        max_retries=state.max_retries,
+        interruptions_before=state.interruptions,
+        interruptions_after=state.interruptions + interrupted,
+        max_interruptions=policy.max_interruptions,
+        delay_seconds=delay,
+        checkpoint=state.checkpoint,
+        because=because,
+    )
+
+
+def _by_result(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    result = state.result
+    if result is None:
+        return None
+    if result.succeeded and not result.after_cancel:
+        return Succeeded(because=(result.position,))
+    if state.cancel is None:
+        return failure_from_result(state, result)
+    # A cancelled job ends when its process is gone; nobody can see one that somebody else started.
+    if state.executor is None:
+        return _cancelled(state, (state.cancel.position, result.position))
+    return None
+
+
+def _by_exit(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    seen = state.exit
+    if seen is None or not _settled(state, seen, moment.now, policy):
+        return None
+    if state.cancel is not None:
+        return _cancelled(state, (state.cancel.position, seen.position))
+    if state.stop is not None:
+        return failure_from_stop(state.stop, seen)
+    at_its_end = Moment(now=seen.at, listening_since=moment.listening_since)
+    silent = silent_seconds(state, at_its_end) >= policy.heartbeat_timeout
+    return failure_from_exit(seen, silent=silent)
+
+
+def _settled(state: JobState, seen: Exit, now: datetime, policy: Policy) -> bool:
+    """Return whether a `done` that the process sent before its end must have arrived by now."""
+    if state.result is not None:
+        return True
+    by_itself = seen.exit_code == 0
+    wait = policy.done_grace if by_itself else min(policy.done_grace, policy.exit_settle)
+    return (now - seen.at).total_seconds() >= wait
+
+
+def _by_cancel(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    cancel = state.cancel
+    if cancel is None or state.exit is not None:
+        return None
+    if not state.may_live:
+        return Cancelled(
+            reason="cancelled_before_launch",
+            message="The job was cancelled before it was launched.",
+            because=(cancel.position,),
+        )
+    waited = (moment.now - cancel.at).total_seconds()
+    if state.executor is None:
+        quiet = min(waited, silent_seconds(state, moment))
+        silent = quiet >= policy.heartbeat_timeout
+        return _cancelled(state, (cancel.position,)) if silent else None
+    if state.stop is None and waited >= policy.cancel_grace:
+        return StopRequested(
+            reason="cancel_requested",
+            message=f"The trainer did not end within {policy.cancel_grace:g} s of the cancel.",
+            because=(cancel.position,),
+        )
+    return None
+
+
+def _by_stop(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    """Give up on an attempt that was told to stop and is not seen gone."""
+    stop = state.stop
+    if stop is None or state.cancel or state.exit or moment.unreachable:
+        return None
+    if (moment.now - stop.at).total_seconds() < 2 * policy.stop_grace:
+        return None
+    return failure_from_stop(stop, None)
+
+
+def _by_queue_timeout(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    waits = state.status in (JobStatus.PENDING, JobStatus.QUEUED)
+    if not waits or policy.queue_timeout <= 0 or state.attempt_queued_at is None or state.stop:
+        return None
+    waited = (moment.now - state.attempt_queued_at).total_seconds() - state.retry_delay
+    if waited < policy.queue_timeout:
+        return None
+    message = f"The attempt waited longer than {policy.queue_timeout:g} s: {state.reason.message}"
+    if state.may_live:
+        return StopRequested(reason=Rule.QUEUE_TIMEOUT, message=message, because=state.decided_by)
+    return AttemptFailed(
+        reason=Rule.QUEUE_TIMEOUT,
+        message=message,
+        failure_class=FailureClass.FATAL,
+        because=state.decided_by,
+    )
+
+
+def _by_silence(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    """End an attempt that has been silent for twice the timeout; silence alone is not death."""
+    ends = state.exit or state.result or state.stop or state.cancel
+    if state.status is not JobStatus.RUNNING or ends or moment.unreachable:
+        return None
+    quiet = silent_seconds(state, moment)
+    if quiet < 2 * policy.heartbeat_timeout:
+        return None
+    message = f"The trainer has not called back for {quiet:.0f} s."
+    if state.executor is not None:
+        return StopRequested(reason="heartbeat_lost", message=message, because=state.decided_by)
+    return AttemptFailed(
+        reason="heartbeat_lost",
+        message=message,
+        failure_class=FailureClass.RETRYABLE,
+        because=state.decided_by,
+    )
+
+
+def _by_verdict(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    health = assess(state, moment, policy)
+    alarming = health.verdict in ALARMING
+    if health.verdict == state.verdict or not (alarming or state.verdict in ALARMING):
+        return None
+    timeout = {
+        Verdict.SILENT: policy.heartbeat_timeout,
+        Verdict.STALLED: policy.stall_timeout,
+    }.get(health.verdict)
+    return HealthChanged(
+        verdict=health.verdict,
+        previous=state.verdict,
+        alive_at=_text(health.alive_at),
+        advanced_at=_text(health.advanced_at),
+        timeout_seconds=timeout,
+    )
+
+
+def _cancelled(state: JobState, because: tuple[int, ...]) -> Cancelled:
+    asked = state.cancel.reason if state.cancel and state.cancel.reason else "no reason was given"
+    return Cancelled(
+        reason="cancelled",
+        message=f"The job was cancelled on request ({asked}).",
+        because=because,
+    )
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

@@ -1,0 +1,238 @@
+"""Which events follow from a command, and what follows from a state and the time. Pure.
+
+`decide` turns a command into the facts to record. `next_decision` turns a state, a moment and a
+policy into the one decision that is due, if any; the caller records it and asks again until
+nothing is due. Both run inside the append's transaction, after every fact and at every tick, so
+that any order in which the same facts arrive leads to the same end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from projections.events import (
+    Adopted,
+    Callback,
+    CancelDelivered,
+    CancelRequested,
+    Created,
+    Done,
+    Draft,
+    Event,
+    Exited,
+    Queued,
+    Running,
+    Source,
+    TokenIssued,
+)
+from projections.job import JobState, JobStatus
+from projections.rules import Rule
+from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
+
+
+class JobHasEndedError(Exception):
+    """The command needs a job that has not ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateJob:
+    """Make a job."""
+
+    created: Created
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One callback as the trainer sent it."""
+
+    event: Callback
+    event_id: str | None = None
+    seq: int | None = None
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportCallbacks:
+    """Record what a trainer says, in its order."""
+
+    attempt: int
+    reports: tuple[Report, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCancel:
+    """Cancel the job."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueToken:
+    """Note that a callback token was handed out."""
+
+    jti: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueue:
+    """Note why the attempt waits, or (with `executor`) that its start is asked for now."""
+
+    attempt: int
+    reason: str
+    message: str
+    executor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observe:
+    """Record what the executor sees of an attempt, where that is new."""
+
+    attempt: int
+    sighting: Sighting
+    adopting: bool = False
+    """This service has just started and sees the attempt for the first time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Nothing happened but time."""
+
+
+Command = CreateJob | ReportCallbacks | RequestCancel | IssueToken | Enqueue | Observe | Tick
+
+
+def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
+    """Return the facts to record; none where the command says nothing new.
+
+    Raises JobHasEndedError where a cancel comes too late.
+    """
+    match command:
+        case CreateJob(created=created):
+            return (Draft(event=created, source=Source.API, attempt=1),)
+        case ReportCallbacks():
+            return _reported(state, command)
+        case RequestCancel(reason=reason):
+            return _cancel_requested(state, reason)
+        case IssueToken(jti=jti, expires_at=expires_at):
+            issued = TokenIssued(jti=jti, expires_at=expires_at)
+            return (Draft(event=issued, source=Source.OPERATOR, attempt=state.attempt),)
+        case Enqueue():
+            return _enqueued(state, command)
+        case Observe():
+            return _observed(state, command)
+        case Tick():
+            return ()
+        case _ as never:
+            assert_never(never)
+
+
+def directive(state: JobState, attempt: int, rule: Rule | None) -> str:
+    """Return what to tell a trainer of this attempt: `continue`, `cancel` or `stop`."""
+    if rule is not None or state.status.is_final or attempt != state.attempt:
+        return "stop"
+    return "cancel" if state.cancel else "continue"
+
+
+def _reported(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:
+    drafts = tuple(
+        Draft(
+            event=report.event,
+            source=Source.TRAINER,
+            attempt=command.attempt,
+            event_id=report.event_id,
+            seq=report.seq,
+            occurred_at=report.occurred_at,
+        )
+        for report in command.reports
+    )
+    return (*drafts, *_delivery(state, command)) if drafts else ()
+
+
+def _delivery(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:
+    """Note that the answer will tell the trainer of the cancel, if it is the first to do so."""
+    ends = any(isinstance(report.event, Done) for report in command.reports)
+    current = command.attempt == state.attempt and not state.status.is_final
+    if ends or not current or state.cancel is None or state.cancel.delivered is not None:
+        return ()
+    told = CancelDelivered(because=(state.cancel.position,))
+    return (Draft(event=told, source=Source.API, attempt=command.attempt),)
+
+
+def _cancel_requested(state: JobState, reason: str | None) -> tuple[Draft, ...]:
+    if state.status.is_final:
+        raise JobHasEndedError
+    if state.cancel is not None:
+        return ()
+    asked = CancelRequested(reason=reason)
+    return (Draft(event=asked, source=Source.OPERATOR, attempt=state.attempt),)
+
+
+def _enqueued(state: JobState, command: Enqueue) -> tuple[Draft, ...]:
+    waits = state.status in (JobStatus.PENDING, JobStatus.QUEUED) and state.executor is None
+    if not waits or state.cancel or command.attempt != state.attempt:
+        return ()
+    if command.executor is None and command.reason == state.reason.code:
+        return ()
+    event = Queued(reason=command.reason, message=command.message, executor=command.executor)
+    return (Draft(event=event, source=Source.LAUNCHER, attempt=state.attempt),)
+
+
+def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
+    if command.attempt == state.releasing:
+        event = _released(command.sighting)
+    elif command.attempt == state.attempt and state.exit is None:
+        event = _seen(state, command.sighting, adopting=command.adopting)
+    else:
+        return ()
+    if event is None:
+        return ()
+    return (Draft(event=event, source=Source.WATCHER, attempt=command.attempt),)
+
+
+def _seen(state: JobState, sighting: Sighting, *, adopting: bool) -> Event | None:
+    match sighting:
+        case Unreachable():
+            return None
+        case Unseen() | Gone() if state.status.is_final:
+            return _released(sighting)
+        case Unseen():
+            return None
+        case Gone():
+            return _exited(sighting)
+        case Alive() if state.status.is_final:
+            return None
+        case Alive(handle=handle) if adopting:
+            message = f"The service started anew and took over {handle}."
+            return Adopted(handle=handle, message=message)
+        case Alive(handle=handle) if state.status is not JobStatus.RUNNING:
+            return Running(reason="seen_alive", message=f"{handle} is alive.", handle=handle)
+        case Alive():
+            return None
+        case _ as never:
+            assert_never(never)
+
+
+def _released(sighting: Sighting) -> Event | None:
+    """Return the end of an attempt that is over in the log, once nothing of it is left."""
+    match sighting:
+        case Gone():
+            return _exited(sighting)
+        case Unseen():
+            return Exited(message="Nothing of it is there.")
+        case Alive() | Unreachable():
+            return None
+        case _ as never:
+            assert_never(never)
+
+
+def _exited(sighting: Gone) -> Exited:
+    return Exited(
+        exit_code=sighting.exit_code,
+        signal=sighting.signal,
+        machine_lost=sighting.machine_lost,
+        refused=sighting.refused,
+        message=sighting.message,
+    )

@@ -1,0 +1,384 @@
+"""The events a job's log can hold: what was seen, and what was decided because of it.
+
+A stored event has a type, fixed for ever, and data. **Facts** (`heartbeat`, `done`, `exited` …) say
+what a producer saw. **Decisions** (`attempt_failed`, `succeeded` …) say what followed by the rules
+of `projections.decide`, and carry the positions of the facts they rest on in `because`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, get_args
+
+Data = Mapping[str, Any]
+Positions = tuple[int, ...]
+
+
+class Source(StrEnum):
+    """Who wrote an event."""
+
+    API = "api"  # a caller of the control API
+    TRAINER = "trainer"  # the training process, through a callback
+    LAUNCHER = "launcher"  # the part that starts attempts
+    WATCHER = "watcher"  # the part that looks at processes and pods
+    SUPERVISOR = "supervisor"  # the part that decides by rules and clocks
+    OPERATOR = "operator"  # a person, through the control API
+
+
+class FailureClass(StrEnum):
+    """What a failed attempt means for the next one."""
+
+    INTERRUPTION = "interruption"  # infrastructure was lost: retried, charged to `interruptions`
+    RETRYABLE = "retryable"  # may work next time: retried, charged to `retry_count`
+    FATAL = "fatal"  # would fail again: never retried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A request to train was accepted."""
+
+    TYPE: ClassVar = "created"
+    dataset_id: str
+    model_name: str
+    epochs: int
+    max_retries: int = 3
+    imgsz: int | None = None
+    batch: int | None = None
+    params: Data = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 0
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """The attempt waits: for its turn, or (with `executor`) for its process or pod."""
+
+    TYPE: ClassVar = "queued"
+    reason: str
+    message: str
+    executor: str | None = None
+    """The executor that is asked to start this attempt; written before it is asked. None while
+    the attempt waits for its turn, or for somebody else to start it (`external`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The attempt's process or pod was seen alive."""
+
+    TYPE: ClassVar = "running"
+    reason: str
+    message: str
+    handle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A service that had just started found the attempt still alive and took it over."""
+
+    TYPE: ClassVar = "adopted"
+    handle: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """The trainer says that it lives, and how far it is."""
+
+    TYPE: ClassVar = "heartbeat"
+    epoch: int | None = None
+    epochs: int | None = None
+    progress: float | None = None
+    batch: int | None = None
+    batches: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    gpu: Data = field(default_factory=dict)
+    extra: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerEvent:
+    """Something the trainer names itself, such as `epoch_end` or `checkpoint_saved`."""
+
+    TYPE: ClassVar = "trainer_event"
+    type: str
+    data: Data = field(default_factory=dict)
+    extra: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The trainer's final word on its attempt."""
+
+    TYPE: ClassVar = "done"
+    status: Literal["succeeded", "failed"]
+    mlflow_run_id: str | None = None
+    artifacts: tuple[Data, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: Data | None = None
+    extra: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exited:
+    """The attempt's process or pod was seen gone."""
+
+    TYPE: ClassVar = "exited"
+    exit_code: int | None = None
+    signal: int | None = None
+    machine_lost: bool = False
+    refused: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Something worth keeping about an attempt that decides nothing by itself."""
+
+    TYPE: ClassVar = "evidence"
+    kind: str
+    data: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIssued:
+    """A callback token was handed out; the token itself is never in the log."""
+
+    TYPE: ClassVar = "token_issued"
+    jti: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """Somebody asked for the job to be cancelled."""
+
+    TYPE: ClassVar = "cancel_requested"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelDelivered:
+    """The trainer was told of the cancel in the answer to a callback."""
+
+    TYPE: ClassVar = "cancel_delivered"
+    because: Positions = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """The executor is to end the attempt's process or pod."""
+
+    TYPE: ClassVar = "stop_requested"
+    reason: str
+    message: str
+    because: Positions = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthChanged:
+    """The verdict on a running attempt's health is another than before."""
+
+    TYPE: ClassVar = "health_changed"
+    verdict: str
+    previous: str
+    alive_at: str | None = None
+    advanced_at: str | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed:
+    """The attempt is over and did not succeed."""
+
+    TYPE: ClassVar = "attempt_failed"
+    reason: str
+    message: str
+    failure_class: FailureClass
+    exit_code: int | None = None
+    signal: int | None = None
+    because: Positions = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled:
+    """Another attempt will be made, with everything that this was decided from."""
+
+    TYPE: ClassVar = "retry_scheduled"
+    reason: str
+    message: str
+    failure_class: FailureClass
+    next_attempt: int
+    retry_count_before: int
+    retry_count_after: int
+    max_retries: int
+    interruptions_before: int
+    interruptions_after: int
+    max_interruptions: int
+    delay_seconds: float
+    checkpoint: str | None = None
+    because: Positions = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The job is done, by the word of its current attempt."""
+
+    TYPE: ClassVar = "succeeded"
+    because: Positions = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The job has failed and will not be tried again."""
+
+    TYPE: ClassVar = "failed"
+    reason: str
+    message: str
+    why: str = ""
+    """Why there is no further attempt: the name of the rule."""
+    because: Positions = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The job was cancelled, and its process or pod is gone."""
+
+    TYPE: ClassVar = "cancelled"
+    reason: str
+    message: str
+    because: Positions = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecognised:
+    """An event of a type that this build does not know, kept as it is."""
+
+    type: str
+    data: Data
+
+
+Event = (
+    Created
+    | Queued
+    | Running
+    | Adopted
+    | Heartbeat
+    | TrainerEvent
+    | Done
+    | Exited
+    | Evidence
+    | TokenIssued
+    | CancelRequested
+    | CancelDelivered
+    | StopRequested
+    | HealthChanged
+    | AttemptFailed
+    | RetryScheduled
+    | Succeeded
+    | Failed
+    | Cancelled
+    | Unrecognised
+)
+
+Callback = Heartbeat | TrainerEvent | Done
+"""What a trainer can say."""
+
+KINDS: Mapping[str, type[Event]] = {
+    kind.TYPE: kind for kind in get_args(Event) if kind is not Unrecognised
+}
+_FIELDS: Mapping[str, frozenset[str]] = {
+    name: frozenset(f.name for f in fields(kind)) - {"extra"} for name, kind in KINDS.items()
+}
+_OPEN = frozenset({"heartbeat", "trainer_event", "done"})  # what a trainer sends may hold more
+_TUPLES = frozenset({"because", "artifacts"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An event on its way into the log: everything but its place there."""
+
+    event: Event
+    source: Source
+    attempt: int
+    event_id: str | None = None
+    seq: int | None = None
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """An event as the log keeps it: whose, where in the order, and when."""
+
+    position: int
+    job_id: int
+    version: int
+    attempt: int
+    event_id: str
+    source: Source
+    trace_id: str
+    seq: int | None
+    occurred_at: datetime
+    recorded_at: datetime
+    event: Event
+    hash: str = ""
+
+    @property
+    def type(self) -> str:
+        """The stored name of the event's type."""
+        return type_of(self.event)
+
+
+def type_of(event: Event) -> str:
+    """Return the name under which the event is stored."""
+    return event.type if isinstance(event, Unrecognised) else event.TYPE
+
+
+def encode(event: Event) -> dict[str, Any]:
+    """Return the event's data as stored: JSON values only, absent where they say nothing."""
+    if isinstance(event, Unrecognised):
+        return dict(event.data)
+    said = {f.name: getattr(event, f.name) for f in fields(event) if f.name != "extra"}
+    data = {name: _plain(value) for name, value in said.items() if not _says_nothing(value)}
+    return {**getattr(event, "extra", {}), **data}
+
+
+def decode(type_name: str, data: Data) -> Event:
+    """Return the event behind its stored form.
+
+    An unknown type becomes `Unrecognised`. Unknown fields of a callback are kept in `extra`; a
+    control event of a newer build loses only its new fields here, never in the log.
+    """
+    kind = KINDS.get(type_name)
+    if kind is None:
+        return Unrecognised(type=type_name, data=dict(data))
+    known = _FIELDS[type_name]
+    values = {name: _revived(name, value) for name, value in data.items() if name in known}
+    if type_name in _OPEN:
+        values["extra"] = {name: value for name, value in data.items() if name not in known}
+    return kind(**values)
+
+
+def _says_nothing(value: object) -> bool:
+    return value is None or value in ((), {})
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case StrEnum():
+            return value.value
+        case tuple():
+            return [_plain(item) for item in value]
+        case Mapping():
+            return dict(value)
+        case _:
+            return value
+
+
+def _revived(name: str, value: Any) -> Any:
+    if name == "failure_class":
+        return FailureClass(value) if value in set(FailureClass) else FailureClass.RETRYABLE
+    return tuple(value) if name in _TUPLES else value

@@ -1,0 +1,146 @@
+"""Why a job's status is what it is: the events that decided it, and those that did not count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from projections.events import AttemptFailed, Cancelled, Done, Exited, Record, Succeeded
+from projections.health import Health, assess
+from projections.job import JobState, JobStatus, Reason
+from projections.policy import Moment, Policy
+from projections.rules import SENTENCES, Rule
+from projections.status import evolve, ruling
+from projections.titles import detail_of, title_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Because:
+    """An event that decided the status."""
+
+    position: int
+    type: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """An event that did not count, and the rule that set it aside."""
+
+    position: int
+    type: str
+    rule: Rule
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Facts that contradict each other, and which of them holds."""
+
+    positions: tuple[int, ...]
+    verdict: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The status, the rule behind it, and every event for and against."""
+
+    status: JobStatus
+    reason: Reason
+    rule: Rule
+    rule_text: str
+    because: Sequence[Because]
+    ignored: Sequence[Ignored]
+    conflicts: Sequence[Conflict]
+    health: Health
+
+
+def explain(records: Iterable[Record], moment: Moment, policy: Policy) -> Explanation:
+    """Return why the job stands where it does after these records, at this moment."""
+    state = JobState()
+    kept: dict[int, Record] = {}
+    ignored: list[Ignored] = []
+    conflicts = _Conflicts()
+    for record in records:
+        rule = ruling(state, record)
+        if rule is not None:
+            ignored.append(_ignored(record, rule))
+        after = evolve(state, record)
+        conflicts.note(state, record, rule)
+        kept[record.position] = record
+        state = after
+    return Explanation(
+        status=state.status,
+        reason=state.reason,
+        rule=state.rule,
+        rule_text=SENTENCES[state.rule],
+        because=[_because(kept[position]) for position in _deciding(state, kept)],
+        ignored=ignored,
+        conflicts=conflicts.found(state),
+        health=assess(state, moment, policy),
+    )
+
+
+def _deciding(state: JobState, kept: dict[int, Record]) -> list[int]:
+    return sorted({position for position in state.decided_by if position in kept})
+
+
+def _because(record: Record) -> Because:
+    detail = detail_of(record)
+    why = f"{title_of(record)}: {detail}" if detail else f"{title_of(record)}."
+    return Because(position=record.position, type=record.type, why=why)
+
+
+def _ignored(record: Record, rule: Rule) -> Ignored:
+    return Ignored(position=record.position, type=record.type, rule=rule, why=SENTENCES[rule])
+
+
+class _Conflicts:
+    """Watches a job's records for facts that contradict each other."""
+
+    def __init__(self) -> None:
+        self._said: dict[int, tuple[int, str]] = {}  # attempt → its first `done`, and its word
+        self._failed: dict[int, tuple[int, str]] = {}  # attempt → its failure, and the reason
+        self._pending: list[Conflict] = []
+
+    def note(self, before: JobState, record: Record, rule: Rule | None) -> None:
+        match record.event:
+            case Done(status=status):
+                self._note_done(before, record, status, rule)
+            case Exited() as event:
+                self._note_exit(record, event)
+            case AttemptFailed(reason=reason):
+                self._failed.setdefault(record.attempt, (record.position, reason))
+            case Succeeded(because=because) if before.cancel is not None:
+                why = "Success was reported before the trainer heard of the cancel, so it holds."
+                self._add((before.cancel.position, *because), why)
+            case Cancelled() if before.result is not None and before.result.succeeded:
+                positions = (record.position, before.result.position)
+                self._add(positions, SENTENCES[Rule.CANCEL_WAS_HEARD])
+            case _:
+                pass
+
+    def found(self, state: JobState) -> list[Conflict]:
+        return [replace(conflict, verdict=state.status.value) for conflict in self._pending]
+
+    def _note_done(self, before: JobState, record: Record, status: str, rule: Rule | None) -> None:
+        first = self._said.setdefault(record.attempt, (record.position, status))
+        failed = self._failed.get(record.attempt)
+        if first[1] != status:
+            self._add((first[0], record.position), SENTENCES[Rule.ATTEMPT_IS_DONE])
+        elif failed is not None and status == "succeeded":
+            why = f"The attempt had failed before ({failed[1]}); the first cause holds."
+            self._add((failed[0], record.position), why)
+        elif rule is Rule.JOB_IS_FINAL and status != before.status:
+            self._add((*before.decided_by[-1:], record.position), SENTENCES[rule])
+
+    def _note_exit(self, record: Record, event: Exited) -> None:
+        said = self._said.get(record.attempt)
+        badly = event.signal is not None or event.exit_code not in (0, None)
+        if said is not None and said[1] == "succeeded" and badly:
+            why = f"{title_of(record)} after it had reported success; the report holds."
+            self._add((said[0], record.position), why)
+
+    def _add(self, positions: tuple[int, ...], why: str) -> None:
+        self._pending.append(Conflict(positions=positions, verdict="", why=why))

@@ -1,0 +1,71 @@
+"""Whether a training is alive, advancing and within reach: three clocks, never one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from projections.job import JobState, JobStatus
+from projections.policy import Moment, Policy
+
+
+class Verdict(StrEnum):
+    """What the three clocks say together."""
+
+    HEALTHY = "healthy"  # it calls back and it advances
+    STALLED = "stalled"  # it calls back and does not advance
+    SILENT = "silent"  # it has not called back for the heartbeat timeout
+    UNREACHABLE = "unreachable"  # the executor cannot be asked: nothing is known
+    UNKNOWN = "unknown"  # it runs and has not called back yet
+    NOT_RUNNING = "not_running"  # it waits, or it has ended
+
+
+ALARMING = frozenset({Verdict.STALLED, Verdict.SILENT, Verdict.UNREACHABLE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The verdict and the three clocks behind it."""
+
+    verdict: Verdict
+    alive_at: datetime | None
+    """The last callback of the current attempt."""
+    advanced_at: datetime | None
+    """The last callback that brought a new epoch or batch."""
+    reachable_at: datetime | None
+    """The last sight of the process or pod."""
+
+
+def assess(state: JobState, moment: Moment, policy: Policy) -> Health:
+    """Return the health of the job at this moment."""
+    return Health(
+        verdict=_verdict(state, moment, policy),
+        alive_at=state.alive_at,
+        advanced_at=state.advanced_at,
+        reachable_at=state.reachable_at,
+    )
+
+
+def silent_seconds(state: JobState, moment: Moment) -> float:
+    """Return for how long the attempt could have called back and did not."""
+    heard = [state.alive_at, state.running_since, moment.listening_since]
+    return _seconds_since(heard, moment.now)
+
+
+def _verdict(state: JobState, moment: Moment, policy: Policy) -> Verdict:
+    if state.status is not JobStatus.RUNNING:
+        return Verdict.NOT_RUNNING
+    if moment.unreachable:
+        return Verdict.UNREACHABLE
+    if silent_seconds(state, moment) >= policy.heartbeat_timeout:
+        return Verdict.SILENT
+    moved = [state.advanced_at, state.running_since, moment.listening_since]
+    if _seconds_since(moved, moment.now) >= policy.stall_timeout:
+        return Verdict.STALLED
+    return Verdict.UNKNOWN if state.alive_at is None else Verdict.HEALTHY
+
+
+def _seconds_since(moments: list[datetime | None], now: datetime) -> float:
+    known = [moment for moment in moments if moment is not None]
+    return (now - max(known)).total_seconds() if known else 0.0

@@ -1,0 +1,155 @@
+"""Everything that is known of one job: the state that the folds make and the rules read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from projections.events import AttemptFailed, Data, Positions
+from projections.progress import Progress
+from projections.rules import Rule
+
+
+class JobStatus(StrEnum):
+    """Where a job stands; the last three are final."""
+
+    PENDING = "pending"  # accepted, nothing done yet
+    QUEUED = "queued"  # waits for its turn, its process or its pod
+    RUNNING = "running"  # the current attempt was seen alive or called back
+    SUCCEEDED = "succeeded"  # the current attempt said so
+    FAILED = "failed"  # the last attempt failed and there will be no other
+    CANCELLED = "cancelled"  # somebody asked for it, and the attempt is over
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why the status is what it is: a stable code for programs, a sentence for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """A cancel that was asked for."""
+
+    at: datetime
+    position: int
+    reason: str | None = None
+    delivered: int | None = None
+    """The position at which the trainer was told, if it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """The executor was told to end the attempt."""
+
+    at: datetime
+    position: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """The attempt's process or pod was seen gone."""
+
+    at: datetime
+    position: int
+    exit_code: int | None = None
+    signal: int | None = None
+    machine_lost: bool = False
+    refused: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the current attempt's `done` said."""
+
+    position: int
+    succeeded: bool
+    after_cancel: bool
+    """The trainer had been told of a cancel before it said so."""
+    error: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """Everything the log says about a job that a rule or a reader needs."""
+
+    # Who it is
+    id: int = 0
+    trace_id: str = ""
+    dataset_id: str = ""
+    model_name: str = ""
+    epochs: int = 0
+    max_retries: int = 3
+    imgsz: int | None = None
+    batch: int | None = None
+    params: Data = field(default_factory=dict)
+    labels: Data = field(default_factory=dict)
+    priority: int = 0
+    idempotency_key: str | None = None
+    created_at: datetime | None = None
+
+    # Where it stands
+    status: JobStatus = JobStatus.PENDING
+    reason: Reason = field(default_factory=lambda: Reason("nothing_yet", "Nothing is in the log."))
+    rule: Rule = Rule.NOTHING_YET
+    decided_by: Positions = ()
+    attempt: int = 1
+    retry_count: int = 0
+    interruptions: int = 0
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    cancel: Cancel | None = None
+
+    # The current attempt
+    executor: str | None = None
+    attempt_queued_at: datetime | None = None
+    running_since: datetime | None = None
+    retry_delay: float = 0.0
+    alive_at: datetime | None = None
+    advanced_at: datetime | None = None
+    reachable_at: datetime | None = None
+    stop: Stop | None = None
+    exit: Exit | None = None
+    result: Result | None = None
+    failure: AttemptFailed | None = None
+    failure_at: int = 0
+    verdict: str = "not_running"
+    releasing: int | None = None
+    """An earlier attempt whose process was not seen gone yet; until then no other starts."""
+
+    # What it brought
+    progress: Progress = field(default_factory=Progress)
+    checkpoint: str | None = None
+    mlflow_run_id: str | None = None
+    artifacts: tuple[Data, ...] = ()
+
+    # Where in the log
+    version: int = 0
+    position: int = 0
+
+    @property
+    def exists(self) -> bool:
+        """Whether the job was ever created."""
+        return self.version > 0
+
+    @property
+    def may_live(self) -> bool:
+        """Whether the current attempt may have a process or pod somewhere."""
+        return self.executor is not None or self.alive_at is not None
+
+    @property
+    def holds_resources(self) -> bool:
+        """Whether a process or pod that we started was not seen gone yet."""
+        return self.releasing is not None or (self.executor is not None and self.exit is None)

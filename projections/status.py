@@ -1,0 +1,282 @@
+"""What a job's log says about the job: one fold, used by the writers and the readers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import reduce
+from typing import assert_never
+
+from projections.events import (
+    Adopted,
+    AttemptFailed,
+    CancelDelivered,
+    Cancelled,
+    CancelRequested,
+    Created,
+    Done,
+    Evidence,
+    Exited,
+    Failed,
+    HealthChanged,
+    Heartbeat,
+    Queued,
+    Record,
+    RetryScheduled,
+    Running,
+    StopRequested,
+    Succeeded,
+    TokenIssued,
+    TrainerEvent,
+    Unrecognised,
+)
+from projections.job import Cancel, Exit, JobState, JobStatus, Reason, Result, Stop
+from projections.progress import Progress, advance, checkpoint_in
+from projections.rules import Rule
+
+
+def ruling(state: JobState, record: Record) -> Rule | None:
+    """Return the rule that sets this event aside, or None where it counts."""
+    match record.event:
+        case Unrecognised():
+            return Rule.UNRECOGNISED_TYPE
+        case Created() | Evidence() | TokenIssued() | Exited() | HealthChanged():
+            return None
+        case _:
+            return _fence(state, record) or _repetition(state, record)
+
+
+def _fence(state: JobState, record: Record) -> Rule | None:
+    if state.status.is_final:
+        return Rule.JOB_IS_FINAL
+    if record.attempt < state.attempt:
+        return Rule.STALE_ATTEMPT
+    if record.attempt > state.attempt:
+        return Rule.UNKNOWN_ATTEMPT
+    return None
+
+
+def _repetition(state: JobState, record: Record) -> Rule | None:
+    match record.event:
+        case Heartbeat() | TrainerEvent() | Done() if state.result is not None:
+            return Rule.ATTEMPT_IS_DONE
+        case Queued() | Running() | Adopted() if state.exit is not None:
+            return Rule.ATTEMPT_IS_GONE
+        case CancelRequested() if state.cancel is not None:
+            return Rule.ALREADY_REQUESTED
+        case _:
+            return None
+
+
+def evolve(state: JobState, record: Record) -> JobState:
+    """Apply one event. It never refuses: what is in the log has happened."""
+    aside = ruling(state, record)
+    state = replace(state, version=record.version, position=record.position)
+    return state if aside else _apply(state, record)
+
+
+def fold(records: Iterable[Record], state: JobState | None = None) -> JobState:
+    """Return the state after these records, from the start or from a state before them."""
+    return reduce(evolve, records, state or JobState())
+
+
+def _apply(state: JobState, record: Record) -> JobState:
+    match record.event:
+        case Created():
+            return _created(record, record.event)
+        case Queued() as event:
+            return _queued(state, record, event)
+        case Running() | Adopted() as event:
+            return _seen(state, record, event)
+        case Heartbeat() | TrainerEvent() | Done() as event:
+            return _called_back(state, record, event)
+        case Exited() as event:
+            return _exited(state, record, event)
+        case CancelRequested(reason=reason):
+            cancel = Cancel(at=record.recorded_at, position=record.position, reason=reason)
+            return replace(state, cancel=cancel)
+        case CancelDelivered():
+            heard = state.cancel and replace(state.cancel, delivered=record.position)
+            return replace(state, cancel=heard)
+        case StopRequested(reason=reason, message=message):
+            stop = Stop(
+                at=record.recorded_at, position=record.position, reason=reason, message=message
+            )
+            return replace(state, stop=stop)
+        case HealthChanged(verdict=verdict):
+            return replace(state, verdict=verdict) if record.attempt == state.attempt else state
+        case AttemptFailed() as event:
+            return replace(state, failure=event, failure_at=record.position)
+        case RetryScheduled() as event:
+            return _retried(state, record, event)
+        case Succeeded() | Failed() | Cancelled() as event:
+            return _ended(state, record, event)
+        case Evidence() | TokenIssued() | Unrecognised():
+            return state
+        case _ as never:
+            assert_never(never)
+
+
+def _created(record: Record, event: Created) -> JobState:
+    return JobState(
+        id=record.job_id,
+        trace_id=record.trace_id,
+        dataset_id=event.dataset_id,
+        model_name=event.model_name,
+        epochs=event.epochs,
+        max_retries=event.max_retries,
+        imgsz=event.imgsz,
+        batch=event.batch,
+        params=event.params,
+        labels=event.labels,
+        priority=event.priority,
+        idempotency_key=event.idempotency_key,
+        created_at=record.recorded_at,
+        attempt_queued_at=record.recorded_at,
+        reason=Reason("created", "The job was created and waits for the launcher."),
+        rule=Rule.CREATED,
+        decided_by=(record.position,),
+        progress=Progress(epochs=event.epochs),
+        version=record.version,
+        position=record.position,
+    )
+
+
+def _queued(state: JobState, record: Record, event: Queued) -> JobState:
+    return replace(
+        state,
+        status=JobStatus.QUEUED,
+        reason=Reason(event.reason, event.message),
+        rule=Rule.WAITING,
+        decided_by=(record.position,),
+        queued_at=state.queued_at or record.recorded_at,
+        executor=event.executor or state.executor,
+    )
+
+
+def _seen(state: JobState, record: Record, event: Running | Adopted) -> JobState:
+    state = replace(state, reachable_at=record.recorded_at)
+    if isinstance(event, Adopted) or state.status is JobStatus.RUNNING:
+        return state
+    return _started(state, record, Rule.SEEN_RUNNING, Reason(event.reason, event.message))
+
+
+def _started(state: JobState, record: Record, rule: Rule, reason: Reason) -> JobState:
+    return replace(
+        state,
+        status=JobStatus.RUNNING,
+        reason=reason,
+        rule=rule,
+        decided_by=(record.position,),
+        started_at=state.started_at or record.recorded_at,
+        running_since=record.recorded_at,
+    )
+
+
+def _called_back(
+    state: JobState, record: Record, event: Heartbeat | TrainerEvent | Done
+) -> JobState:
+    if state.status is not JobStatus.RUNNING:
+        reason = Reason("called_back", f"The trainer of attempt {record.attempt} called back.")
+        state = _started(state, record, Rule.CALLBACK_MEANS_RUNNING, reason)
+    progress = advance(state.progress, event)
+    moved = (progress.epoch, progress.batch) != (state.progress.epoch, state.progress.batch)
+    state = replace(
+        state,
+        alive_at=record.recorded_at,
+        advanced_at=record.recorded_at if moved else state.advanced_at,
+        progress=progress,
+        checkpoint=checkpoint_in(event) or state.checkpoint,
+    )
+    return _with_result(state, record, event) if isinstance(event, Done) else state
+
+
+def _with_result(state: JobState, record: Record, event: Done) -> JobState:
+    result = Result(
+        position=record.position,
+        succeeded=event.status == "succeeded",
+        after_cancel=state.cancel is not None and state.cancel.delivered is not None,
+        error=event.error or {},
+    )
+    return replace(
+        state,
+        result=result,
+        mlflow_run_id=event.mlflow_run_id or state.mlflow_run_id,
+        artifacts=event.artifacts or state.artifacts,
+    )
+
+
+def _exited(state: JobState, record: Record, event: Exited) -> JobState:
+    if record.attempt == state.releasing:
+        return replace(state, releasing=None)
+    if record.attempt != state.attempt or state.exit is not None:
+        return state
+    seen = Exit(
+        at=record.recorded_at,
+        position=record.position,
+        exit_code=event.exit_code,
+        signal=event.signal,
+        machine_lost=event.machine_lost,
+        refused=event.refused,
+        message=event.message,
+    )
+    return replace(state, exit=seen)
+
+
+def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState:
+    return replace(
+        state,
+        status=JobStatus.QUEUED,
+        reason=Reason(event.reason, event.message),
+        rule=Rule.RETRY_WITHIN_BUDGET,
+        decided_by=(*event.because, record.position),
+        attempt=event.next_attempt,
+        retry_count=event.retry_count_after,
+        interruptions=event.interruptions_after,
+        executor=None,
+        attempt_queued_at=record.recorded_at,
+        running_since=None,
+        retry_delay=event.delay_seconds,
+        alive_at=None,
+        advanced_at=None,
+        reachable_at=None,
+        stop=None,
+        exit=None,
+        result=None,
+        failure=None,
+        verdict="not_running",
+        releasing=state.attempt if state.holds_resources else None,
+        progress=replace(state.progress, batch=None, batches=None),
+    )
+
+
+def _ended(state: JobState, record: Record, event: Succeeded | Failed | Cancelled) -> JobState:
+    status, reason, rule = _ending(event)
+    return replace(
+        state,
+        status=status,
+        reason=reason,
+        rule=rule,
+        decided_by=(*event.because, record.position),
+        completed_at=record.recorded_at,
+        verdict="not_running",
+    )
+
+
+def _ending(event: Succeeded | Failed | Cancelled) -> tuple[JobStatus, Reason, Rule]:
+    match event:
+        case Succeeded():
+            reason = Reason("done", "The trainer reported success.")
+            return JobStatus.SUCCEEDED, reason, Rule.DONE_DECIDES_SUCCESS
+        case Failed(reason=code, message=message, why=why):
+            return JobStatus.FAILED, Reason(code, message), _rule_named(why)
+        case Cancelled(reason=code, message=message):
+            rule = (
+                Rule.NEVER_LAUNCHED if code == "cancelled_before_launch" else Rule.CANCEL_CONFIRMED
+            )
+            return JobStatus.CANCELLED, Reason(code, message), rule
+
+
+def _rule_named(name: str) -> Rule:
+    """Return the rule of that name; one that only a newer build knows reads as the plain one."""
+    return Rule(name) if name in set(Rule) else Rule.NOT_RETRYABLE

@@ -1,0 +1,278 @@
+"""The timeline: what a person reads of a job, attempt by attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NotRequired, TypedDict
+
+from projections.events import (
+    AttemptFailed,
+    Cancelled,
+    CancelRequested,
+    Created,
+    Data,
+    Exited,
+    Failed,
+    Heartbeat,
+    Queued,
+    Record,
+    RetryScheduled,
+    StopRequested,
+    Succeeded,
+    TrainerEvent,
+)
+from projections.job import JobState, JobStatus, Reason
+from projections.progress import whole_number
+from projections.status import evolve, ruling
+from projections.titles import detail_of, title_of
+
+Phase = TypedDict(
+    "Phase",
+    {
+        "phase": str,
+        "from": datetime,
+        "to": datetime | None,
+        "seconds": float,
+        "reason": str,
+    },
+)
+"""A stretch of an attempt. `to` is None while it goes on; `seconds` then runs to now."""
+
+
+class Epoch(TypedDict):
+    """An epoch that the attempt completed, by the trainer's own clock."""
+
+    epoch: int
+    at: datetime
+    seconds: float | None
+    metrics: Mapping[str, float]
+
+
+class Checkpoint(TypedDict):
+    """A checkpoint that the attempt saved."""
+
+    epoch: int | None
+    uri: str | None
+    at: datetime
+    sha256: NotRequired[str]
+
+
+class Gap(TypedDict):
+    """Callbacks that are missing between two numbers of the trainer's own count."""
+
+    after_seq: int
+    before_seq: int
+
+
+class Entry(TypedDict):
+    """One line of the story."""
+
+    at: datetime
+    position: int
+    kind: str
+    title: str
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One launch of the trainer, from the decision to make it to its outcome."""
+
+    attempt: int
+    phases: list[Phase] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    outcome: str | None = None
+    """`succeeded`, `failed` or `cancelled`; None while it goes on."""
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """A job's attempts and its story, with the state that they end in."""
+
+    state: JobState
+    attempts: Sequence[Attempt]
+    entries: Sequence[Entry]
+
+
+def timeline(records: Iterable[Record], now: datetime) -> Timeline:
+    """Return the timeline of a job's records, whose open phases last until `now`."""
+    story = _Story()
+    for record in records:
+        story.add(record)
+    return story.finished(now)
+
+
+class _Story:
+    """The timeline in the making."""
+
+    def __init__(self) -> None:
+        self.state = JobState()
+        self.attempts: dict[int, Attempt] = {}
+        self.seqs: dict[int, set[int]] = {}
+        self.entries: list[Entry] = []
+
+    def add(self, record: Record) -> None:
+        counts = ruling(self.state, record) is None
+        before, self.state = self.state, evolve(self.state, record)
+        if isinstance(record.event, Created):
+            self.attempts[1] = Attempt(attempt=1)
+        attempt = self.attempts.get(record.attempt)
+        if attempt is not None:
+            self._note_facts(attempt, record)
+            if counts:
+                self._note_phase(attempt, before, record)
+        if counts and _tells_something(before, record):
+            self.entries.append(_entry(record))
+        if not counts:
+            self.entries.append(_entry(record, prefix="Set aside: "))
+
+    def finished(self, now: datetime) -> Timeline:
+        for attempt in self.attempts.values():
+            attempt.gaps = gaps_in(self.seqs.get(attempt.attempt, set()))
+            if attempt.phases and attempt.phases[-1]["to"] is None:
+                last = attempt.phases[-1]
+                last["seconds"] = _seconds(last["from"], now)
+        ordered = [self.attempts[number] for number in sorted(self.attempts)]
+        return Timeline(state=self.state, attempts=ordered, entries=self.entries)
+
+    def _note_facts(self, attempt: Attempt, record: Record) -> None:
+        """Note what the trainer reported, even where it no longer counts for the status."""
+        if record.seq is not None:
+            self.seqs.setdefault(attempt.attempt, set()).add(record.seq)
+        match record.event:
+            case Heartbeat(epoch=int(epoch), batch=None, metrics=metrics) if metrics and epoch > 0:
+                _add_epoch(attempt, epoch, record, metrics, None)
+            case TrainerEvent(type="epoch_end", data=data):
+                epoch = whole_number(data.get("epoch"))
+                if epoch:
+                    metrics = data.get("metrics") or {}
+                    _add_epoch(attempt, epoch, record, metrics, data.get("seconds"))
+            case TrainerEvent(type="checkpoint_saved", data=data):
+                attempt.checkpoints.append(_checkpoint(data, record))
+            case _:
+                pass
+
+    def _note_phase(self, attempt: Attempt, before: JobState, record: Record) -> None:
+        at = record.recorded_at
+        match record.event:
+            case Created():
+                _enter(attempt, "pending", "created", at)
+            case Queued(reason=reason):
+                _enter(attempt, "queued", reason, at)
+            case CancelRequested():
+                if before.may_live:
+                    _enter(attempt, "cancelling", "cancel_requested", at)
+            case StopRequested(reason=reason):
+                _enter(attempt, "stopping", reason, at)
+            case Exited() if not before.status.is_final and not attempt.outcome:
+                _enter(attempt, "exited", "waits_for_done", at)
+            case TrainerEvent(type="phase_started", data={"phase": str(phase)}):
+                _enter(attempt, phase, "reported_by_trainer", at)
+            case AttemptFailed(reason=reason, message=message):
+                _close(attempt, "failed", Reason(reason, message), at)
+            case RetryScheduled(next_attempt=number, reason=reason):
+                self.attempts[number] = Attempt(attempt=number)
+                _enter(self.attempts[number], "queued", reason, at)
+            case Succeeded() | Failed() | Cancelled():
+                _close(attempt, self.state.status.value, self.state.reason, at)
+            case _:
+                self._note_start(attempt, before, record)
+
+    def _note_start(self, attempt: Attempt, before: JobState, record: Record) -> None:
+        now = self.state
+        if now.status is not JobStatus.RUNNING or now.cancel or now.stop or now.exit:
+            return
+        if before.status is not JobStatus.RUNNING and now.alive_at is None:
+            _enter(attempt, "starting", now.reason.code, record.recorded_at)
+        elif before.alive_at is None and now.alive_at is not None:
+            _enter(attempt, "train", "called_back", record.recorded_at)
+        elif before.status is not JobStatus.RUNNING:
+            _enter(attempt, "train", now.reason.code, record.recorded_at)
+
+
+def gaps_in(seqs: set[int]) -> list[Gap]:
+    """Return the holes in the trainer's count, which starts at 1."""
+    seen = sorted({0, *seqs})
+    return [
+        Gap(after_seq=before, before_seq=after)
+        for before, after in zip(seen, seen[1:], strict=False)
+        if after - before > 1
+    ]
+
+
+def _enter(attempt: Attempt, phase: str, reason: str, at: datetime) -> None:
+    if attempt.outcome is not None:
+        return
+    last = attempt.phases[-1] if attempt.phases else None
+    if last is not None and (last["phase"], last["reason"]) == (phase, reason):
+        return
+    _end_phase(attempt, at)
+    opened: Phase = {"phase": phase, "from": at, "to": None, "seconds": 0.0, "reason": reason}
+    attempt.phases.append(opened)
+
+
+def _end_phase(attempt: Attempt, at: datetime) -> None:
+    if attempt.phases and attempt.phases[-1]["to"] is None:
+        last = attempt.phases[-1]
+        last["to"] = at
+        last["seconds"] = _seconds(last["from"], at)
+
+
+def _close(attempt: Attempt, outcome: str, reason: Reason, at: datetime) -> None:
+    if attempt.outcome is None:
+        _end_phase(attempt, at)
+        attempt.outcome, attempt.reason = outcome, reason
+
+
+def _add_epoch(attempt: Attempt, epoch: int, record: Record, metrics: Any, seconds: Any) -> None:
+    """Note a completed epoch once; what a later callback adds to it is added."""
+    numbers = metrics if isinstance(metrics, Mapping) else {}
+    lasted = float(seconds) if isinstance(seconds, int | float) else None
+    for known in attempt.epochs:
+        if known["epoch"] == epoch:
+            known["metrics"] = {**known["metrics"], **numbers}
+            known["seconds"] = known["seconds"] if known["seconds"] is not None else lasted
+            return
+    if lasted is None and attempt.epochs:
+        lasted = _seconds(attempt.epochs[-1]["at"], record.occurred_at)
+    new: Epoch = {"epoch": epoch, "at": record.occurred_at, "seconds": lasted, "metrics": numbers}
+    attempt.epochs.append(new)
+    attempt.epochs.sort(key=lambda known: known["epoch"])
+
+
+def _checkpoint(data: Data, record: Record) -> Checkpoint:
+    saved: Checkpoint = {
+        "epoch": whole_number(data.get("epoch")),
+        "uri": data.get("uri") if isinstance(data.get("uri"), str) else None,
+        "at": record.occurred_at,
+    }
+    if isinstance(data.get("sha256"), str):
+        saved["sha256"] = data["sha256"]
+    return saved
+
+
+def _tells_something(before: JobState, record: Record) -> bool:
+    """Return whether a person wants to read of this: not every heartbeat."""
+    if not isinstance(record.event, Heartbeat):
+        return True
+    return before.alive_at is None
+
+
+def _entry(record: Record, *, prefix: str = "") -> Entry:
+    title = title_of(record)
+    return {
+        "at": record.recorded_at,
+        "position": record.position,
+        "kind": record.type,
+        "title": prefix + (title[0].lower() + title[1:] if prefix else title),
+        "detail": detail_of(record),
+    }
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return max((end - start).total_seconds(), 0.0)
