@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, NotRequired, TypedDict
 
 from projections.events import (
@@ -148,10 +149,9 @@ class _Story:
             case Heartbeat(epoch=int(epoch), batch=None, metrics=metrics) if metrics and epoch > 0:
                 _add_epoch(attempt, epoch, record, metrics, None)
             case TrainerEvent(type="epoch_end", data=data):
-                epoch = whole_number(data.get("epoch"))
-                if epoch:
-                    metrics = data.get("metrics") or {}
-                    _add_epoch(attempt, epoch, record, metrics, data.get("seconds"))
+                ended = whole_number(data.get("epoch"))
+                if ended:
+                    _add_epoch(attempt, ended, record, data.get("metrics"), data.get("seconds"))
             case TrainerEvent(type="checkpoint_saved", data=data):
                 attempt.checkpoints.append(_checkpoint(data, record))
             case _:
@@ -200,7 +200,7 @@ def gaps_in(seqs: set[int]) -> list[Gap]:
     seen = sorted({0, *seqs})
     return [
         Gap(after_seq=before, before_seq=after)
-        for before, after in zip(seen, seen[1:], strict=False)
+        for before, after in pairwise(seen)
         if after - before > 1
     ]
 
