@@ -6,24 +6,31 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from projections.events import Record, encode
+from projections.events import Data, Record, encode
 
 GENESIS = "0" * 64
 """Stands for the hash before a job's first event."""
 
-
-def link(record: Record, previous: str) -> str:
-    """Return the SHA-256, in hex, of the record in canonical form behind the previous hash."""
-    return hashlib.sha256(previous.encode() + b"\n" + canonical(record)).hexdigest()
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 
 
-def canonical(record: Record) -> bytes:
+def link(record: Record, previous: str, stored: Data | None = None) -> str:
+    """Return the SHA-256, in hex, of the record in canonical form behind the previous hash.
+
+    `stored` is the event's data as it was read from the log. Whoever verifies passes it: decoding
+    drops what this build does not know, and a hash must cover that, too.
+    """
+    return hashlib.sha256(previous.encode() + b"\n" + canonical(record, stored)).hexdigest()
+
+
+def canonical(record: Record, stored: Data | None = None) -> bytes:
     """Return the one byte form of a record: sorted JSON without spaces, in UTF-8.
 
-    Times are UTC with six decimals. A number that is whole is written without a fraction, because
-    PostgreSQL's jsonb keeps the value of a number and not its spelling.
+    Times are UTC with six decimals. A number that is whole is written without fraction or
+    exponent, because PostgreSQL's jsonb keeps the value of a number and not its spelling.
     """
     fields = {
         "position": record.position,
@@ -37,10 +44,19 @@ def canonical(record: Record) -> bytes:
         "seq": record.seq,
         "occurred_at": _time(record.occurred_at),
         "recorded_at": _time(record.recorded_at),
-        "data": _normal(encode(record.event)),
+        "rule": record.rule,
+        "data": _normal(encode(record.event) if stored is None else stored),
     }
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
+
+
+def _as_float(value: int) -> float | str:
+    """Return a number as readers know it that hold no longer integers than 64 bits."""
+    try:
+        return float(value)
+    except OverflowError:
+        return str(value)
 
 
 def _time(moment: datetime) -> str:
@@ -50,7 +66,9 @@ def _time(moment: datetime) -> str:
 def _normal(value: Any) -> Any:
     match value:
         case float() if value.is_integer():
-            return int(value)
+            return int(Decimal(repr(value)))  # int(1e23) would not be the 10**23 that jsonb keeps
+        case int() if not _SMALLEST <= value <= _LARGEST:
+            return _normal(_as_float(value))
         case Mapping():
             return {str(name): _normal(item) for name, item in value.items()}
         case list() | tuple():

@@ -17,7 +17,7 @@ from projections.events import (
 )
 from projections.failures import failure_from_exit, failure_from_result, failure_from_stop
 from projections.health import ALARMING, Verdict, assess, silent_seconds
-from projections.job import Exit, JobState, JobStatus
+from projections.job import Cancel, Exit, JobState, JobStatus
 from projections.policy import Moment, Policy
 from projections.rules import Rule
 
@@ -53,7 +53,7 @@ def _after_failure(state: JobState, moment: Moment, policy: Policy) -> Event | N
         return None
     because = (*failure.because, state.failure_at)
     if state.cancel is not None:
-        return _cancelled(state, because)
+        return _cancelled(state, (state.cancel.position, *because))
     rule = _refusal(state, failure, policy)
     if rule is not None:
         return Failed(reason=failure.reason, message=failure.message, why=rule, because=because)
@@ -127,7 +127,8 @@ def _by_exit(state: JobState, moment: Moment, policy: Policy) -> Event | None:
 
 def _settled(state: JobState, seen: Exit, now: datetime, policy: Policy) -> bool:
     """Return whether a `done` that the process sent before its end must have arrived by now."""
-    if state.result is not None:
+    heard_of_cancel = state.cancel is not None and state.cancel.delivered is not None
+    if state.result is not None or heard_of_cancel:  # a `done` could not change the end any more
         return True
     by_itself = seen.exit_code == 0
     wait = policy.done_grace if by_itself else min(policy.done_grace, policy.exit_settle)
@@ -139,11 +140,7 @@ def _by_cancel(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     if cancel is None or state.exit is not None:
         return None
     if not state.may_live:
-        return Cancelled(
-            reason="cancelled_before_launch",
-            message="The job was cancelled before it was launched.",
-            because=(cancel.position,),
-        )
+        return _cancelled_unlaunched(state, cancel)
     waited = (moment.now - cancel.at).total_seconds()
     if state.executor is None:
         quiet = min(waited, silent_seconds(state, moment))
@@ -158,6 +155,19 @@ def _by_cancel(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     return None
 
 
+def _cancelled_unlaunched(state: JobState, cancel: Cancel) -> Cancelled | None:
+    """Cancel at once, unless an earlier attempt may still hold a process or pod."""
+    if state.releasing is not None:
+        return None
+    if state.attempt > 1:
+        return _cancelled(state, (cancel.position,))
+    return Cancelled(
+        reason="cancelled_before_launch",
+        message="The job was cancelled before it was launched.",
+        because=(cancel.position,),
+    )
+
+
 def _by_stop(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     """Give up on an attempt that was told to stop and is not seen gone."""
     stop = state.stop
@@ -170,7 +180,10 @@ def _by_stop(state: JobState, moment: Moment, policy: Policy) -> Event | None:
 
 def _by_queue_timeout(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     waits = state.status in (JobStatus.PENDING, JobStatus.QUEUED)
-    if not waits or policy.queue_timeout <= 0 or state.attempt_queued_at is None or state.stop:
+    ends = state.exit or state.stop or state.cancel
+    if not waits or ends or policy.queue_timeout <= 0 or state.attempt_queued_at is None:
+        return None
+    if state.may_live and moment.unreachable:  # it may run by now
         return None
     waited = (moment.now - state.attempt_queued_at).total_seconds() - state.retry_delay
     if waited < policy.queue_timeout:
@@ -216,11 +229,18 @@ def _by_verdict(state: JobState, moment: Moment, policy: Policy) -> Event | None
     }.get(health.verdict)
     return HealthChanged(
         verdict=health.verdict,
-        previous=state.verdict,
+        previous=_previous_verdict(state),
         alive_at=_text(health.alive_at),
         advanced_at=_text(health.advanced_at),
         timeout_seconds=timeout,
     )
+
+
+def _previous_verdict(state: JobState) -> str:
+    """Only alarms and their ends are recorded; before the first one nothing was wrong."""
+    if state.verdict in ALARMING or state.status is not JobStatus.RUNNING:
+        return state.verdict
+    return Verdict.UNKNOWN if state.alive_at is None else Verdict.HEALTHY
 
 
 def _cancelled(state: JobState, because: tuple[int, ...]) -> Cancelled:

@@ -28,7 +28,6 @@ from projections.events import (
     TokenIssued,
 )
 from projections.job import JobState, JobStatus
-from projections.rules import Rule
 from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
 
 
@@ -51,6 +50,8 @@ class Report:
     event_id: str | None = None
     seq: int | None = None
     occurred_at: datetime | None = None
+    trace_id: str | None = None
+    """The trace that the trainer believes to belong to; it must be the job's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,8 @@ def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
     Raises JobHasEndedError where a cancel comes too late.
     """
     match command:
+        case CreateJob() if state.exists:
+            return ()
         case CreateJob(created=created):
             return (Draft(event=created, source=Source.API, attempt=1),)
         case ReportCallbacks():
@@ -129,9 +132,9 @@ def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
             assert_never(never)
 
 
-def directive(state: JobState, attempt: int, rule: Rule | None) -> str:
+def directive(state: JobState, attempt: int) -> str:
     """Return what to tell a trainer of this attempt: `continue`, `cancel` or `stop`."""
-    if rule is not None or state.status.is_final or attempt != state.attempt:
+    if state.status.is_final or attempt != state.attempt or state.result:
         return "stop"
     return "cancel" if state.cancel else "continue"
 
@@ -176,6 +179,8 @@ def _enqueued(state: JobState, command: Enqueue) -> tuple[Draft, ...]:
         return ()
     if command.executor is None and command.reason == state.reason.code:
         return ()
+    if command.executor is not None and state.releasing is not None:
+        return ()
     event = Queued(reason=command.reason, message=command.message, executor=command.executor)
     return (Draft(event=event, source=Source.LAUNCHER, attempt=state.attempt),)
 
@@ -196,7 +201,7 @@ def _seen(state: JobState, sighting: Sighting, *, adopting: bool) -> Event | Non
     match sighting:
         case Unreachable():
             return None
-        case Unseen() | Gone() if state.status.is_final:
+        case Unseen() if state.status.is_final and state.was_started:
             return _released(sighting)
         case Unseen():
             return None

@@ -324,6 +324,8 @@ class Record:
     occurred_at: datetime
     recorded_at: datetime
     event: Event
+    rule: str | None = None
+    """The rule that set the event aside when it was recorded; None where it counted."""
     hash: str = ""
 
     @property

@@ -102,16 +102,19 @@ class _Conflicts:
     def __init__(self) -> None:
         self._said: dict[int, tuple[int, str]] = {}  # attempt → its first `done`, and its word
         self._failed: dict[int, tuple[int, str]] = {}  # attempt → its failure, and the reason
+        self._ended_badly: dict[int, tuple[int, str]] = {}  # attempt → its exit, in words
         self._pending: list[Conflict] = []
 
     def note(self, before: JobState, record: Record, rule: Rule | None) -> None:
         match record.event:
-            case Done(status=status):
-                self._note_done(before, record, status, rule)
-            case Exited() as event:
+            case Done() as event:
+                self._note_done(before, record, event, rule)
+            case Exited() as event if rule is None:
                 self._note_exit(record, event)
             case AttemptFailed(reason=reason):
-                self._failed.setdefault(record.attempt, (record.position, reason))
+                first = self._failed.setdefault(record.attempt, (record.position, reason))
+                if first[0] != record.position:
+                    self._add((first[0], record.position), SENTENCES[Rule.FIRST_CAUSE_STAYS])
             case Succeeded(because=because) if before.cancel is not None:
                 why = "Success was reported before the trainer heard of the cancel, so it holds."
                 self._add((before.cancel.position, *because), why)
@@ -124,23 +127,41 @@ class _Conflicts:
     def found(self, state: JobState) -> list[Conflict]:
         return [replace(conflict, verdict=state.status.value) for conflict in self._pending]
 
-    def _note_done(self, before: JobState, record: Record, status: str, rule: Rule | None) -> None:
-        first = self._said.setdefault(record.attempt, (record.position, status))
+    def _note_done(self, before: JobState, record: Record, event: Done, rule: Rule | None) -> None:
+        here, status = record.position, event.status
+        first = self._said.setdefault(record.attempt, (here, status))
         failed = self._failed.get(record.attempt)
+        exited = self._ended_badly.get(record.attempt)
         if first[1] != status:
-            self._add((first[0], record.position), SENTENCES[Rule.ATTEMPT_IS_DONE])
-        elif failed is not None and status == "succeeded":
+            self._add((first[0], here), SENTENCES[Rule.ATTEMPT_IS_DONE])
+        elif failed is not None and _another_cause(event, failed[1]):
             why = f"The attempt had failed before ({failed[1]}); the first cause holds."
-            self._add((failed[0], record.position), why)
-        elif rule is Rule.JOB_IS_FINAL and status != before.status:
-            self._add((*before.decided_by[-1:], record.position), SENTENCES[rule])
+            self._add((failed[0], here), why)
+        elif rule is Rule.JOB_IS_FINAL and _contradicts(before.status, status):
+            self._add((*before.decided_by[-1:], here), SENTENCES[rule])
+        elif exited is not None and status == "succeeded":
+            self._add((exited[0], here), f"{exited[1]}, but it reported success; the report holds.")
 
     def _note_exit(self, record: Record, event: Exited) -> None:
+        if event.signal is None and event.exit_code in (0, None):
+            return
+        self._ended_badly[record.attempt] = (record.position, title_of(record))
         said = self._said.get(record.attempt)
-        badly = event.signal is not None or event.exit_code not in (0, None)
-        if said is not None and said[1] == "succeeded" and badly:
+        if said is not None and said[1] == "succeeded":
             why = f"{title_of(record)} after it had reported success; the report holds."
             self._add((said[0], record.position), why)
 
     def _add(self, positions: tuple[int, ...], why: str) -> None:
         self._pending.append(Conflict(positions=positions, verdict="", why=why))
+
+
+def _another_cause(event: Done, reason: str) -> bool:
+    """Return whether a late `done` says something else than why the attempt failed."""
+    code = (event.error or {}).get("code")
+    # An attempt that was stopped says that it was; that is no cause of its own.
+    return event.status == "succeeded" or code not in (None, reason, "terminated", "cancelled")
+
+
+def _contradicts(status: JobStatus, said: str) -> bool:
+    """A cancelled attempt may well call itself failed."""
+    return status != said and not (status is JobStatus.CANCELLED and said == "failed")

@@ -43,13 +43,13 @@ def assess(state: JobState, moment: Moment, policy: Policy) -> Health:
         verdict=_verdict(state, moment, policy),
         alive_at=state.alive_at,
         advanced_at=state.advanced_at,
-        reachable_at=state.reachable_at,
+        reachable_at=_latest(state.reachable_at, moment.seen_at),
     )
 
 
 def silent_seconds(state: JobState, moment: Moment) -> float:
     """Return for how long the attempt could have called back and did not."""
-    heard = [state.alive_at, state.running_since, moment.listening_since]
+    heard = _latest(state.alive_at, state.running_since, moment.listening_since)
     return _seconds_since(heard, moment.now)
 
 
@@ -60,12 +60,15 @@ def _verdict(state: JobState, moment: Moment, policy: Policy) -> Verdict:
         return Verdict.UNREACHABLE
     if silent_seconds(state, moment) >= policy.heartbeat_timeout:
         return Verdict.SILENT
-    moved = [state.advanced_at, state.running_since, moment.listening_since]
+    moved = _latest(state.advanced_at, state.running_since, moment.listening_since)
     if _seconds_since(moved, moment.now) >= policy.stall_timeout:
         return Verdict.STALLED
     return Verdict.UNKNOWN if state.alive_at is None else Verdict.HEALTHY
 
 
-def _seconds_since(moments: list[datetime | None], now: datetime) -> float:
-    known = [moment for moment in moments if moment is not None]
-    return (now - max(known)).total_seconds() if known else 0.0
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _seconds_since(moment: datetime | None, now: datetime) -> float:
+    return (now - moment).total_seconds() if moment else 0.0

@@ -117,6 +117,8 @@ class JobState:
     attempt_queued_at: datetime | None = None
     running_since: datetime | None = None
     retry_delay: float = 0.0
+    attempt_progress: Progress = field(default_factory=Progress)
+    """What this attempt alone has reported; one that resumes further back advances, too."""
     alive_at: datetime | None = None
     advanced_at: datetime | None = None
     reachable_at: datetime | None = None
@@ -132,6 +134,8 @@ class JobState:
     # What it brought
     progress: Progress = field(default_factory=Progress)
     checkpoint: str | None = None
+    checkpoint_epoch: int | None = None
+    """The epoch of the newest checkpoint of the current attempt, if it names one."""
     mlflow_run_id: str | None = None
     artifacts: tuple[Data, ...] = ()
 
@@ -147,9 +151,15 @@ class JobState:
     @property
     def may_live(self) -> bool:
         """Whether the current attempt may have a process or pod somewhere."""
-        return self.executor is not None or self.alive_at is not None
+        signs = (self.executor, self.alive_at, self.reachable_at)
+        return any(sign is not None for sign in signs)
 
     @property
     def holds_resources(self) -> bool:
         """Whether a process or pod that we started was not seen gone yet."""
-        return self.releasing is not None or (self.executor is not None and self.exit is None)
+        return self.releasing is not None or self.was_started
+
+    @property
+    def was_started(self) -> bool:
+        """Whether the current attempt was given to an executor and was not seen gone yet."""
+        return self.executor is not None and self.exit is None

@@ -27,16 +27,14 @@ class Progress:
 def advance(progress: Progress, event: Callback) -> Progress:
     """Return the progress after one callback of the current attempt."""
     match event:
-        case Heartbeat(epoch=epoch):
-            progress = replace(progress, metrics={**progress.metrics, **event.metrics})
-            if event.epochs:
-                progress = replace(progress, epochs=event.epochs)
-            progress = _to(progress, epoch, event.batch, event.batches)
-            return _with_fraction(progress, event.progress)
+        case Heartbeat(epoch=epoch, batch=batch, batches=batches):
+            progress = replace(progress, epochs=event.epochs or progress.epochs)
+            progress = _with_metrics(progress, epoch, batch, event.metrics)
+            return _with_fraction(_to(progress, epoch, batch, batches), event.progress)
         case TrainerEvent(type="epoch_end", data=data):
-            metrics = {**progress.metrics, **_numbers(data.get("metrics"))}
-            progress = replace(progress, metrics=metrics)
-            return _with_fraction(_to(progress, whole_number(data.get("epoch")), None, None), None)
+            epoch = whole_number(data.get("epoch"))
+            progress = _with_metrics(progress, epoch, None, numbers_in(data.get("metrics")))
+            return _with_fraction(_to(progress, epoch, None, None), None)
         case TrainerEvent():
             return progress
         case Done(metrics=metrics, status=status):
@@ -55,17 +53,34 @@ def checkpoint_in(event: Callback) -> str | None:
 
 def whole_number(value: Any) -> int | None:
     """Return a count that a trainer sent as free data, or None where it is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and _is_number(value) and value >= 0 else None
 
 
-def _numbers(value: Any) -> dict[str, float]:
+def seconds_in(value: Any) -> float | None:
+    """Return a duration that a trainer sent as free data, or None where it is none."""
+    return float(value) if _is_number(value) and value >= 0 else None
+
+
+def numbers_in(value: Any) -> dict[str, float]:
+    """Return the numbers among the metrics that a trainer sent as free data."""
     if not isinstance(value, Mapping):
         return {}
-    return {
-        str(name): number
-        for name, number in value.items()
-        if isinstance(number, int | float) and not isinstance(number, bool)
-    }
+    return {str(name): number for name, number in value.items() if _is_number(number)}
+
+
+def _is_number(value: Any) -> bool:
+    """Tell numbers that a float can hold from everything else that JSON can."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and abs(value) < 1e300
+
+
+def _with_metrics(
+    progress: Progress, epoch: int | None, batch: int | None, metrics: Mapping[str, float]
+) -> Progress:
+    """Add metrics; those of a point that was passed before never replace newer ones."""
+    late = epoch is not None and _place(epoch, batch) < _place(progress.epoch, progress.batch)
+    older, newer = (metrics, progress.metrics) if late else (progress.metrics, metrics)
+    return replace(progress, metrics={**older, **newer})
 
 
 def _to(progress: Progress, epoch: int | None, batch: int | None, batches: int | None) -> Progress:
@@ -87,7 +102,8 @@ def _with_fraction(progress: Progress, said: float | None) -> Progress:
 def _fraction(progress: Progress) -> float:
     if progress.epochs <= 0:
         return 0.0
+    epoch = min(progress.epoch, progress.epochs)
     if progress.batch is None:
-        return progress.epoch / progress.epochs
-    within = progress.batch / progress.batches if progress.batches else 0.0
-    return (max(progress.epoch - 1, 0) + within) / progress.epochs
+        return epoch / progress.epochs
+    within = min(progress.batch, progress.batches) / progress.batches if progress.batches else 0.0
+    return (max(epoch - 1, 0) + within) / progress.epochs

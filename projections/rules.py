@@ -15,6 +15,7 @@ class Rule(StrEnum):
     ATTEMPT_IS_DONE = "attempt_is_done"
     ATTEMPT_IS_GONE = "attempt_is_gone"
     ALREADY_REQUESTED = "already_requested"
+    FIRST_CAUSE_STAYS = "first_cause_stays"
     CANCEL_WAS_HEARD = "cancel_was_heard"
     UNRECOGNISED_TYPE = "unrecognised_type"
 
@@ -41,6 +42,7 @@ SENTENCES: dict[Rule, str] = {
     Rule.ATTEMPT_IS_DONE: "The attempt's first final word counts; what comes after it does not.",
     Rule.ATTEMPT_IS_GONE: "The attempt's process was seen gone; only its final word still counts.",
     Rule.ALREADY_REQUESTED: "The same was asked before; the first request counts.",
+    Rule.FIRST_CAUSE_STAYS: "The first cause of a failure stays its reason.",
     Rule.CANCEL_WAS_HEARD: "The trainer had heard of the cancel before it reported success.",
     Rule.UNRECOGNISED_TYPE: "This build does not know the event's type.",
     Rule.NOTHING_YET: "Nothing is in the log.",

@@ -31,7 +31,7 @@ from projections.events import (
     Unrecognised,
 )
 from projections.job import Cancel, Exit, JobState, JobStatus, Reason, Result, Stop
-from projections.progress import Progress, advance, checkpoint_in
+from projections.progress import Progress, advance, checkpoint_in, whole_number
 from projections.rules import Rule
 
 
@@ -40,8 +40,12 @@ def ruling(state: JobState, record: Record) -> Rule | None:
     match record.event:
         case Unrecognised():
             return Rule.UNRECOGNISED_TYPE
-        case Created() | Evidence() | TokenIssued() | Exited() | HealthChanged():
+        case Created():
+            return Rule.ALREADY_REQUESTED if state.created_at else None
+        case Evidence() | TokenIssued():
             return None
+        case Exited():
+            return _exit_ruling(state, record)
         case _:
             return _fence(state, record) or _repetition(state, record)
 
@@ -56,6 +60,17 @@ def _fence(state: JobState, record: Record) -> Rule | None:
     return None
 
 
+def _exit_ruling(state: JobState, record: Record) -> Rule | None:
+    """An end is noted even of a job that is over: only then is nothing of it left behind."""
+    if record.attempt == state.releasing:
+        return None
+    if record.attempt < state.attempt:
+        return Rule.STALE_ATTEMPT
+    if record.attempt > state.attempt:
+        return Rule.UNKNOWN_ATTEMPT
+    return Rule.ATTEMPT_IS_GONE if state.exit is not None else None
+
+
 def _repetition(state: JobState, record: Record) -> Rule | None:
     match record.event:
         case Heartbeat() | TrainerEvent() | Done() if state.result is not None:
@@ -64,6 +79,12 @@ def _repetition(state: JobState, record: Record) -> Rule | None:
             return Rule.ATTEMPT_IS_GONE
         case CancelRequested() if state.cancel is not None:
             return Rule.ALREADY_REQUESTED
+        case CancelDelivered() if state.cancel is not None and state.cancel.delivered is not None:
+            return Rule.ALREADY_REQUESTED
+        case StopRequested() if state.stop is not None:
+            return Rule.ALREADY_REQUESTED
+        case AttemptFailed() if state.failure is not None:
+            return Rule.FIRST_CAUSE_STAYS
         case _:
             return None
 
@@ -104,7 +125,7 @@ def _apply(state: JobState, record: Record) -> JobState:
             )
             return replace(state, stop=stop)
         case HealthChanged(verdict=verdict):
-            return replace(state, verdict=verdict) if record.attempt == state.attempt else state
+            return replace(state, verdict=verdict)
         case AttemptFailed() as event:
             return replace(state, failure=event, failure_at=record.position)
         case RetryScheduled() as event:
@@ -137,12 +158,17 @@ def _created(record: Record, event: Created) -> JobState:
         rule=Rule.CREATED,
         decided_by=(record.position,),
         progress=Progress(epochs=event.epochs),
+        attempt_progress=Progress(epochs=event.epochs),
         version=record.version,
         position=record.position,
     )
 
 
 def _queued(state: JobState, record: Record, event: Queued) -> JobState:
+    if state.status is JobStatus.RUNNING:  # suspended or relaunched: it waits from now on
+        state = replace(
+            state, attempt_queued_at=record.recorded_at, running_since=None, retry_delay=0.0
+        )
     return replace(
         state,
         status=JobStatus.QUEUED,
@@ -156,9 +182,10 @@ def _queued(state: JobState, record: Record, event: Queued) -> JobState:
 
 def _seen(state: JobState, record: Record, event: Running | Adopted) -> JobState:
     state = replace(state, reachable_at=record.recorded_at)
-    if isinstance(event, Adopted) or state.status is JobStatus.RUNNING:
+    if state.status is JobStatus.RUNNING:
         return state
-    return _started(state, record, Rule.SEEN_RUNNING, Reason(event.reason, event.message))
+    code = "adopted" if isinstance(event, Adopted) else event.reason
+    return _started(state, record, Rule.SEEN_RUNNING, Reason(code, event.message))
 
 
 def _started(state: JobState, record: Record, rule: Rule, reason: Reason) -> JobState:
@@ -179,16 +206,29 @@ def _called_back(
     if state.status is not JobStatus.RUNNING:
         reason = Reason("called_back", f"The trainer of attempt {record.attempt} called back.")
         state = _started(state, record, Rule.CALLBACK_MEANS_RUNNING, reason)
-    progress = advance(state.progress, event)
-    moved = (progress.epoch, progress.batch) != (state.progress.epoch, state.progress.batch)
+    before, own = state.attempt_progress, advance(state.attempt_progress, event)
+    moved = (own.epoch, own.batch) != (before.epoch, before.batch)
     state = replace(
         state,
         alive_at=record.recorded_at,
         advanced_at=record.recorded_at if moved else state.advanced_at,
-        progress=progress,
-        checkpoint=checkpoint_in(event) or state.checkpoint,
+        progress=advance(state.progress, event),
+        attempt_progress=own,
     )
-    return _with_result(state, record, event) if isinstance(event, Done) else state
+    match event:
+        case Done():
+            return _with_result(state, record, event)
+        case TrainerEvent(data=data):
+            return _with_checkpoint(state, checkpoint_in(event), whole_number(data.get("epoch")))
+        case Heartbeat():
+            return state
+
+
+def _with_checkpoint(state: JobState, uri: str | None, epoch: int | None) -> JobState:
+    """Keep the attempt's newest checkpoint, in whatever order they are reported."""
+    if uri is None or (epoch or 0) < (state.checkpoint_epoch or 0):
+        return state
+    return replace(state, checkpoint=uri, checkpoint_epoch=epoch)
 
 
 def _with_result(state: JobState, record: Record, event: Done) -> JobState:
@@ -209,8 +249,6 @@ def _with_result(state: JobState, record: Record, event: Done) -> JobState:
 def _exited(state: JobState, record: Record, event: Exited) -> JobState:
     if record.attempt == state.releasing:
         return replace(state, releasing=None)
-    if record.attempt != state.attempt or state.exit is not None:
-        return state
     seen = Exit(
         at=record.recorded_at,
         position=record.position,
@@ -234,9 +272,11 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
         retry_count=event.retry_count_after,
         interruptions=event.interruptions_after,
         executor=None,
+        queued_at=state.queued_at or record.recorded_at,
         attempt_queued_at=record.recorded_at,
         running_since=None,
         retry_delay=event.delay_seconds,
+        attempt_progress=Progress(epochs=state.progress.epochs),
         alive_at=None,
         advanced_at=None,
         reachable_at=None,
@@ -245,8 +285,8 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
         result=None,
         failure=None,
         verdict="not_running",
-        releasing=state.attempt if state.holds_resources else None,
-        progress=replace(state.progress, batch=None, batches=None),
+        releasing=state.attempt if state.was_started else state.releasing,
+        checkpoint_epoch=None,
     )
 
 

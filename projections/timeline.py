@@ -25,7 +25,7 @@ from projections.events import (
     TrainerEvent,
 )
 from projections.job import JobState, JobStatus, Reason
-from projections.progress import whole_number
+from projections.progress import numbers_in, seconds_in, whole_number
 from projections.status import evolve, ruling
 from projections.titles import detail_of, title_of
 
@@ -135,6 +135,7 @@ class _Story:
     def finished(self, now: datetime) -> Timeline:
         for attempt in self.attempts.values():
             attempt.gaps = gaps_in(self.seqs.get(attempt.attempt, set()))
+            _measure(attempt.epochs)
             if attempt.phases and attempt.phases[-1]["to"] is None:
                 last = attempt.phases[-1]
                 last["seconds"] = _seconds(last["from"], now)
@@ -164,14 +165,15 @@ class _Story:
                 _enter(attempt, "pending", "created", at)
             case Queued(reason=reason):
                 _enter(attempt, "queued", reason, at)
-            case CancelRequested():
-                if before.may_live:
-                    _enter(attempt, "cancelling", "cancel_requested", at)
+            case CancelRequested() if before.may_live or before.releasing:
+                _enter(attempt, "cancelling", "cancel_requested", at)
             case StopRequested(reason=reason):
                 _enter(attempt, "stopping", reason, at)
             case Exited() if not before.status.is_final and not attempt.outcome:
                 _enter(attempt, "exited", "waits_for_done", at)
-            case TrainerEvent(type="phase_started", data={"phase": str(phase)}):
+            case TrainerEvent(type="phase_started", data={"phase": str(phase)}) if (
+                not self._ending()
+            ):
                 _enter(attempt, phase, "reported_by_trainer", at)
             case AttemptFailed(reason=reason, message=message):
                 _close(attempt, "failed", Reason(reason, message), at)
@@ -185,7 +187,7 @@ class _Story:
 
     def _note_start(self, attempt: Attempt, before: JobState, record: Record) -> None:
         now = self.state
-        if now.status is not JobStatus.RUNNING or now.cancel or now.stop or now.exit:
+        if now.status is not JobStatus.RUNNING or self._ending():
             return
         if before.status is not JobStatus.RUNNING and now.alive_at is None:
             _enter(attempt, "starting", now.reason.code, record.recorded_at)
@@ -193,6 +195,10 @@ class _Story:
             _enter(attempt, "train", "called_back", record.recorded_at)
         elif before.status is not JobStatus.RUNNING:
             _enter(attempt, "train", now.reason.code, record.recorded_at)
+
+    def _ending(self) -> bool:
+        """Whether the attempt is on its way out: nothing it reports begins a phase any more."""
+        return bool(self.state.cancel or self.state.stop or self.state.exit)
 
 
 def gaps_in(seqs: set[int]) -> list[Gap]:
@@ -231,18 +237,22 @@ def _close(attempt: Attempt, outcome: str, reason: Reason, at: datetime) -> None
 
 def _add_epoch(attempt: Attempt, epoch: int, record: Record, metrics: Any, seconds: Any) -> None:
     """Note a completed epoch once; what a later callback adds to it is added."""
-    numbers = metrics if isinstance(metrics, Mapping) else {}
-    lasted = float(seconds) if isinstance(seconds, int | float) else None
+    numbers, lasted = numbers_in(metrics), seconds_in(seconds)
     for known in attempt.epochs:
         if known["epoch"] == epoch:
             known["metrics"] = {**known["metrics"], **numbers}
             known["seconds"] = known["seconds"] if known["seconds"] is not None else lasted
             return
-    if lasted is None and attempt.epochs:
-        lasted = _seconds(attempt.epochs[-1]["at"], record.occurred_at)
     new: Epoch = {"epoch": epoch, "at": record.occurred_at, "seconds": lasted, "metrics": numbers}
     attempt.epochs.append(new)
     attempt.epochs.sort(key=lambda known: known["epoch"])
+
+
+def _measure(epochs: list[Epoch]) -> None:
+    """Fill in how long epochs took of which the trainer did not say so itself."""
+    for before, epoch in pairwise(epochs):
+        if epoch["seconds"] is None and epoch["epoch"] == before["epoch"] + 1:
+            epoch["seconds"] = _seconds(before["at"], epoch["at"])
 
 
 def _checkpoint(data: Data, record: Record) -> Checkpoint:

@@ -1,0 +1,119 @@
+"""The aiohttp application: routes, errors in one shape, one log line a request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from service.api import ROUTES
+from service.errors import ServiceError
+from service.instance import Instance
+from service.openapi import openapi
+from service.routing import INSTANCE, MAX_BODY, endpoint, to_json
+
+RETRY_AFTER_SECONDS = 2
+_FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+log = structlog.get_logger(__name__)
+
+
+def build_app(instance: Instance) -> web.Application:
+    """Return the application that serves this instance."""
+    app = web.Application(middlewares=[log_requests, errors_as_problems], client_max_size=MAX_BODY)
+    app[INSTANCE] = instance
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, endpoint(route))
+    document = to_json(openapi(ROUTES))
+
+    async def describe(_request: web.Request) -> web.Response:
+        return web.Response(body=document, content_type="application/json")
+
+    app.router.add_route("GET", "/v1/openapi.json", describe)
+    return app
+
+
+@web.middleware
+async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error as application/problem+json (RFC 9457), the framework's own too."""
+    try:
+        return await handler(request)
+    except ServiceError as error:
+        return _problem(error.status, error.code, error.detail, errors=error.errors)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code = _FRAMEWORK_CODES.get(error.status, "http_error")
+        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _problem(error.status, code, _said_of(request, error), headers=allowed)
+    except Exception:
+        log.exception("request_failed", method=request.method, path=request.path)
+        detail = "The service made a mistake; its log says more."
+        return _problem(500, ServiceError.code, detail)
+
+
+@web.middleware
+async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log what was asked, what was answered and how long it took."""
+    start = time.perf_counter()
+    response = await handler(request)
+    level = "info" if response.status < 500 else "warning"
+    getattr(log, level if _is_worth_a_line(request, response) else "debug")(
+        "request",
+        method=request.method,
+        path=request.path,
+        status=response.status,
+        milliseconds=round((time.perf_counter() - start) * 1000, 1),
+    )
+    return response
+
+
+def _is_worth_a_line(request: web.Request, response: web.StreamResponse) -> bool:
+    """Reading, probing and heartbeats that went well are for the debug level."""
+    return response.status >= 400 or (
+        request.method != "GET" and not request.path.endswith(("/heartbeat", "/event"))
+    )
+
+
+def _said_of(request: web.Request, error: web.HTTPException) -> str:
+    match error.status:
+        case 404:
+            return f"There is nothing at {request.path[:200]}."
+        case 405:
+            return f"{request.method} is not possible at {request.path[:200]}."
+        case 413:
+            return "The body is larger than 256 KiB."
+        case _:
+            return error.reason
+
+
+def _problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Any = (),
+    headers: dict[str, str] | None = None,
+) -> web.Response:
+    problem: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    if errors:
+        problem["errors"] = errors
+    more = dict(headers or {})
+    if status == 503:
+        more["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status == 401:
+        more["WWW-Authenticate"] = "Bearer"
+    return web.Response(
+        body=to_json(problem), status=status, content_type="application/problem+json", headers=more
+    )

@@ -1,0 +1,252 @@
+"""One batch of commands applied to the jobs they concern: pure, between two database calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from projections.chain import GENESIS, link
+from projections.consequences import next_decision
+from projections.decide import (
+    Command,
+    CreateJob,
+    JobHasEndedError,
+    Report,
+    ReportCallbacks,
+    decide,
+)
+from projections.events import Created, Draft, Event, Record, Source, encode
+from projections.job import JobState
+from projections.policy import Moment, Policy
+from projections.status import evolve, ruling
+from service.errors import (
+    EventIdConflictError,
+    IdempotencyConflictError,
+    JobIsFinalError,
+    JobNotFoundError,
+    TraceMismatchError,
+)
+from service.identifiers import new_event_id, new_trace_id
+from service.postgres import Head, StoredJob
+
+ByEventId = Mapping[tuple[int, str], Record]
+BySeq = Mapping[tuple[int, int, int], Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Where one callback stands in the log."""
+
+    position: int
+    version: int
+    rule: str | None
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A callback that is new: which of the new ones of its request."""
+
+    number: int
+    duplicate: bool = False
+
+
+_Place = Recorded | _Fresh
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command."""
+
+    state: JobState
+    now: datetime
+    records: tuple[Record, ...] = ()
+    """Everything that was written because of it."""
+    recorded: tuple[Recorded, ...] = ()
+    """For callbacks: one for each, in order."""
+    created: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """The jobs of one transaction, and what the commands so far have added to them."""
+
+    head: Head
+    policy: Policy
+    moment_of: Callable[[int, datetime], Moment]
+    jobs: dict[int, StoredJob]
+    jobs_by_key: dict[str, int]
+    by_event_id: dict[tuple[int, str], Record]
+    by_seq: dict[tuple[int, int, int], Record]
+    records: list[Record] = field(default_factory=list)
+    changed: dict[int, StoredJob] = field(default_factory=dict)
+
+    def apply(self, job_id: int | None, command: Command) -> Outcome:
+        """Apply one command. An error leaves the batch as it was before it."""
+        if isinstance(command, CreateJob):
+            return self._create(command)
+        job = self.jobs.get(job_id or 0)
+        if job is None or job_id is None:
+            raise JobNotFoundError(f"There is no job {job_id}.")
+        places, fresh = self._sift(job_id, command)
+        try:
+            drafts = decide(job.state, fresh)
+        except JobHasEndedError as error:
+            raise JobIsFinalError(f"Job {job_id} has ended ({job.state.status}).") from error
+        records = self._append(job, drafts)
+        said = _in_order(places, records)
+        return Outcome(self.jobs[job_id].state, self.head.now, records, said)
+
+    def _create(self, command: CreateJob) -> Outcome:
+        key = command.created.idempotency_key
+        known = self.jobs_by_key.get(key) if key is not None else None
+        if known is not None:
+            return self._created_before(self.jobs[known].state, command.created)
+        job_id = self.head.job_id + 1
+        self.head = replace(self.head, job_id=job_id)
+        new = StoredJob(JobState(id=job_id, trace_id=new_trace_id()), GENESIS)
+        records = self._append(new, decide(new.state, command))
+        if key is not None:
+            self.jobs_by_key[key] = job_id
+        return Outcome(self.jobs[job_id].state, self.head.now, records, created=True)
+
+    def _created_before(self, state: JobState, asked: Created) -> Outcome:
+        if asked != _request_of(state):
+            raise IdempotencyConflictError(
+                f"The Idempotency-Key made job {state.id} before, from another body."
+            )
+        return Outcome(state, self.head.now)
+
+    def _sift(self, job_id: int, command: Command) -> tuple[list[_Place], Command]:
+        """Tell the callbacks recorded before from the new ones, which stand as their number."""
+        if not isinstance(command, ReportCallbacks):
+            return [], command
+        places: list[_Place] = []
+        fresh: list[Report] = []
+        here: dict[str | int, int] = {}
+        for report in command.reports:
+            _check_trace(self.jobs[job_id].state, report)
+            first = self._first(job_id, command.attempt, report)
+            twin = here.get(report.event_id or report.seq or "")
+            if first is not None:
+                places.append(_duplicate(first, report))
+            elif twin is not None:
+                places.append(_twin(twin, fresh[twin], report))
+            else:
+                if key := report.event_id or report.seq:
+                    here[key] = len(fresh)
+                places.append(_Fresh(len(fresh)))
+                fresh.append(report)
+        return places, replace(command, reports=tuple(fresh))
+
+    def _first(self, job_id: int, attempt: int, report: Report) -> Record | None:
+        if report.event_id is not None:
+            return self.by_event_id.get((job_id, report.event_id))
+        if report.seq is not None:
+            return self.by_seq.get((job_id, attempt, report.seq))
+        return None
+
+    def _append(self, job: StoredJob, drafts: Iterable[Draft]) -> tuple[Record, ...]:
+        written: list[Record] = []
+        for draft in drafts:
+            job = self._write(job, draft, written)
+        moment = self.moment_of(job.state.id, self.head.now)
+        while (event := next_decision(job.state, moment, self.policy)) is not None:
+            job = self._write(job, _decision(event, job.state), written)
+        if written:
+            self._keep(job, written)
+        return tuple(written)
+
+    def _write(self, job: StoredJob, draft: Draft, written: list[Record]) -> StoredJob:
+        state = job.state
+        record = Record(
+            position=self.head.position + len(written) + 1,
+            job_id=state.id,
+            version=state.version + 1,
+            attempt=draft.attempt,
+            event_id=draft.event_id or new_event_id(),
+            source=draft.source,
+            trace_id=state.trace_id,
+            seq=draft.seq,
+            occurred_at=draft.occurred_at or self.head.now,
+            recorded_at=self.head.now,
+            event=draft.event,
+        )
+        record = replace(record, rule=ruling(state, record))
+        record = replace(record, hash=link(record, job.hash))
+        written.append(record)
+        return StoredJob(evolve(state, record), record.hash)
+
+    def _keep(self, job: StoredJob, written: list[Record]) -> None:
+        self.head = replace(self.head, position=written[-1].position)
+        self.records.extend(written)
+        self.jobs[job.state.id] = self.changed[job.state.id] = job
+        for record in written:
+            self.by_event_id[record.job_id, record.event_id] = record
+            if record.seq is not None:
+                self.by_seq.setdefault((record.job_id, record.attempt, record.seq), record)
+
+
+def _check_trace(state: JobState, report: Report) -> None:
+    said = report.trace_id
+    if said is not None and said.lower().replace("-", "") != state.trace_id.replace("-", ""):
+        raise TraceMismatchError(f"The body's trace_id is not that of job {state.id}.")
+
+
+def _decision(event: Event, state: JobState) -> Draft:
+    return Draft(event=event, source=Source.SUPERVISOR, attempt=state.attempt)
+
+
+def _duplicate(first: Record, report: Report) -> Recorded:
+    if not _same(first, report):
+        raise EventIdConflictError(
+            f"This event was recorded before, at position {first.position}, with another body."
+        )
+    return Recorded(first.position, first.version, first.rule, duplicate=True)
+
+
+def _same(first: Record, report: Report) -> bool:
+    return (
+        type(first.event) is type(report.event)
+        and encode(first.event) == encode(report.event)
+        and (report.seq is None or report.seq == first.seq)
+        and (report.occurred_at is None or report.occurred_at == first.occurred_at)
+    )
+
+
+def _twin(number: int, first: Report, report: Report) -> _Fresh:
+    """Take the second of two callbacks with one id in the same request for a duplicate."""
+    if first != report:
+        raise EventIdConflictError(
+            "Two callbacks of this request have the same event_id or seq and other bodies."
+        )
+    return _Fresh(number, duplicate=True)
+
+
+def _in_order(places: list[_Place], records: tuple[Record, ...]) -> tuple[Recorded, ...]:
+    return tuple(
+        _recorded(records[place.number], duplicate=place.duplicate)
+        if isinstance(place, _Fresh)
+        else place
+        for place in places
+    )
+
+
+def _recorded(record: Record, *, duplicate: bool) -> Recorded:
+    return Recorded(record.position, record.version, record.rule, duplicate=duplicate)
+
+
+def _request_of(state: JobState) -> Created:
+    return Created(
+        dataset_id=state.dataset_id,
+        model_name=state.model_name,
+        epochs=state.epochs,
+        max_retries=state.max_retries,
+        imgsz=state.imgsz,
+        batch=state.batch,
+        params=state.params,
+        labels=state.labels,
+        priority=state.priority,
+        idempotency_key=state.idempotency_key,
+    )

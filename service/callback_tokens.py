@@ -1,0 +1,120 @@
+"""Callback tokens: what lets one attempt of one job call back, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from service.errors import (
+    TokenExpiredError,
+    TokenInvalidError,
+    WrongJobError,
+    WrongScopeError,
+)
+
+SCOPE = "training-callback"
+ALGORITHM = "HS256"
+CLAIMS = ("job_id", "attempt", "scope", "iat", "exp", "jti")
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackClaims:
+    """What a verified token says; times in seconds since 1970."""
+
+    job_id: int
+    attempt: int
+    issued_at: float
+    expires_at: float
+    jti: str
+
+    def wants_renewal(self, now: float) -> bool:
+        """Return whether less than half of the token's life is left."""
+        return self.expires_at - now < (self.expires_at - self.issued_at) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A new token with what the log may know of it."""
+
+    token: str
+    claims: CallbackClaims
+
+
+class CallbackTokens:
+    """Issues tokens with one key and accepts those of older keys too."""
+
+    def __init__(self, key: str, old_keys: Sequence[str] = (), *, ttl: float) -> None:
+        """Take the keys (at least 32 bytes each) and the life of a token in seconds."""
+        self._kid = key_id(key)
+        self._key = key
+        self._keys = {key_id(known): known for known in (*old_keys, key)}
+        self._ttl = ttl
+
+    def issue(self, job_id: int, attempt: int) -> IssuedToken:
+        """Return a fresh token for this attempt."""
+        now = time.time()
+        claims = CallbackClaims(job_id, attempt, now, now + self._ttl, str(uuid.uuid4()))
+        payload = {
+            "job_id": job_id,
+            "attempt": attempt,
+            "scope": SCOPE,
+            "iat": claims.issued_at,
+            "exp": claims.expires_at,
+            "jti": claims.jti,
+        }
+        token = jwt.encode(payload, self._key, ALGORITHM, headers={"kid": self._kid})
+        return IssuedToken(token, claims)
+
+    def verify(self, token: str, job_id: int | None = None) -> CallbackClaims:
+        """Return the claims of a token that may speak for this job.
+
+        Raises TokenInvalidError, TokenExpiredError, WrongScopeError or WrongJobError.
+        """
+        payload = self._decoded(token)
+        if payload["scope"] != SCOPE:
+            raise WrongScopeError(f"The token's scope is not {SCOPE}.")
+        claims = _claims(payload)
+        if job_id is not None and claims.job_id != job_id:
+            raise WrongJobError(f"The token does not belong to job {job_id}.")
+        return claims
+
+    def _decoded(self, token: str) -> dict[str, Any]:
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            key = self._keys.get(kid) if isinstance(kid, str) else None
+            if key is None:
+                raise TokenInvalidError("The token's header names no key (kid) that is known here.")
+            # A replica whose clock is a little ahead must not make a new token look unborn.
+            payload: dict[str, Any] = jwt.decode(
+                token, key, [ALGORITHM], options={"require": list(CLAIMS), "verify_iat": False}
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise TokenExpiredError from error
+        except (jwt.PyJWTError, ValueError) as error:
+            raise TokenInvalidError(f"The token is not one of ours: {error}.") from error
+        return payload
+
+
+def key_id(key: str) -> str:
+    """Return the public name of a key: it tells keys apart and gives nothing away."""
+    return hashlib.sha256(b"epochlog kid " + key.encode()).hexdigest()[:16]
+
+
+def _claims(payload: dict[str, Any]) -> CallbackClaims:
+    job_id, attempt, jti = payload["job_id"], payload["attempt"], payload["jti"]
+    times = payload["iat"], payload["exp"]
+    if not (_is_count(job_id) and _is_count(attempt) and isinstance(jti, str)):
+        raise TokenInvalidError("The token's job_id and attempt must be whole numbers from 1.")
+    if not all(isinstance(moment, int | float) for moment in times):
+        raise TokenInvalidError("The token's iat and exp must be numbers.")
+    return CallbackClaims(job_id, attempt, float(times[0]), float(times[1]), jti)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,121 @@
+"""The routes on which trainers call back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from projections.decide import Report, ReportCallbacks, directive
+from projections.events import Done, Heartbeat, TrainerEvent
+from service.batch import Outcome, Recorded
+from service.callback_tokens import CallbackClaims
+from service.errors import TokenMissingError
+from service.request_schemas import (
+    AnyCallback,
+    CallbacksBody,
+    DoneBody,
+    EventBody,
+    HeartbeatBody,
+    NoQuery,
+)
+from service.routing import Call, Reply
+
+
+async def heartbeat(call: Call[HeartbeatBody, NoQuery]) -> Reply:
+    """Record that the trainer lives."""
+    return await _one(call, call.body)
+
+
+async def event(call: Call[EventBody, NoQuery]) -> Reply:
+    """Record what the trainer names itself."""
+    return await _one(call, call.body)
+
+
+async def done(call: Call[DoneBody, NoQuery]) -> Reply:
+    """Record the trainer's final word."""
+    return await _one(call, call.body)
+
+
+async def callbacks(call: Call[CallbacksBody, NoQuery]) -> Reply:
+    """Record several callbacks in order, all or none."""
+    body = call.body
+    reports = tuple(_report(item, body.trace_id) for item in body.callbacks)
+    outcome = await _record(call, reports)
+    results = [_result(outcome, item) for item in outcome.recorded]
+    return Reply(payload={"results": results, **_guidance(call, outcome)})
+
+
+async def _one(call: Call[Any, NoQuery], body: HeartbeatBody | EventBody | DoneBody) -> Reply:
+    outcome = await _record(call, (_report(body),))
+    return Reply(payload={**_result(outcome, outcome.recorded[0]), **_guidance(call, outcome)})
+
+
+async def _record(call: Call[Any, NoQuery], reports: tuple[Report, ...]) -> Outcome:
+    command = ReportCallbacks(attempt=_claims(call).attempt, reports=reports)
+    return await call.instance.log.handle(call.job_id, command)
+
+
+def _claims(call: Call[Any, Any]) -> CallbackClaims:
+    if call.claims is None:
+        raise TokenMissingError
+    return call.claims
+
+
+def _result(outcome: Outcome, recorded: Recorded) -> dict[str, Any]:
+    result = {
+        "position": recorded.position,
+        "version": recorded.version,
+        "status": outcome.state.status,
+        "applied": recorded.rule is None,
+        "duplicate": recorded.duplicate,
+    }
+    return result if recorded.rule is None else {**result, "rule": recorded.rule}
+
+
+def _guidance(call: Call[Any, NoQuery], outcome: Outcome) -> dict[str, Any]:
+    """Tell the trainer what to do next, with a fresh token where its own runs out."""
+    claims = _claims(call)
+    told = directive(outcome.state, claims.attempt)
+    if told == "stop" or not claims.wants_renewal(time.time()):
+        return {"directive": told}
+    fresh = call.instance.callback_tokens.issue(claims.job_id, claims.attempt)
+    return {"directive": told, "token": fresh.token}
+
+
+def _report(
+    body: HeartbeatBody | EventBody | DoneBody | AnyCallback, trace_id: str | None = None
+) -> Report:
+    return Report(
+        event=_event(body),
+        event_id=body.event_id,
+        seq=body.seq,
+        occurred_at=body.occurred_at,
+        trace_id=body.trace_id or trace_id,
+    )
+
+
+def _event(body: HeartbeatBody | EventBody | DoneBody) -> Heartbeat | TrainerEvent | Done:
+    extra = body.model_extra or {}
+    match body:
+        case HeartbeatBody():
+            return Heartbeat(
+                epoch=body.epoch,
+                epochs=body.epochs,
+                progress=body.progress,
+                batch=body.batch,
+                batches=body.batches,
+                metrics=body.metrics,
+                gpu=body.gpu,
+                extra=extra,
+            )
+        case EventBody():
+            return TrainerEvent(type=body.type, data=body.data, extra=extra)
+        case DoneBody():
+            return Done(
+                status=body.status,
+                mlflow_run_id=body.mlflow_run_id,
+                artifacts=tuple(item.model_dump(exclude_none=True) for item in body.artifacts),
+                metrics=body.metrics,
+                error=body.error.model_dump(exclude_unset=True) if body.error else None,
+                extra=extra,
+            )

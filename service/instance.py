@@ -1,0 +1,56 @@
+"""The parts of one running service, as the handlers and the supervisor need them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from projections.job import JobState
+from projections.policy import Policy
+from service.api_tokens import ApiTokens
+from service.callback_tokens import CallbackTokens
+from service.event_log import EventLog
+from service.executor import Executor
+from service.postgres import PostgresStore
+from service.settings import Settings
+from service.views import job_view
+
+
+@dataclass(slots=True, kw_only=True)
+class Instance:
+    """Everything that one process serves with."""
+
+    settings: Settings
+    store: PostgresStore
+    log: EventLog
+    executor: Executor
+    callback_tokens: CallbackTokens
+    api_tokens: ApiTokens
+    last_seen: dict[int, datetime] = field(default_factory=dict)
+    """When this process last saw a job's process or pod, by the database's clock."""
+
+    @property
+    def policy(self) -> Policy:
+        """The limits that the rules use here."""
+        return self.log.policy
+
+    def view(self, state: JobState, now: datetime) -> dict[str, Any]:
+        """Return a job as it is now, with what only this process has seen of it."""
+        seen = [moment for moment in (state.reachable_at, self.last_seen.get(state.id)) if moment]
+        state = replace(state, reachable_at=max(seen, default=None))
+        return job_view(state, self.log.moment_of(state.id, now), self.policy)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return the limits that the settings ask for."""
+    return Policy(
+        heartbeat_timeout=settings.heartbeat_timeout,
+        stall_timeout=settings.stall_timeout,
+        queue_timeout=settings.queue_timeout,
+        done_grace=settings.done_grace,
+        retry_backoff=settings.retry_backoff,
+        cancel_grace=settings.cancel_grace,
+        stop_grace=settings.stop_grace,
+        max_interruptions=settings.max_interruptions,
+    )

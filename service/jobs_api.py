@@ -1,0 +1,235 @@
+"""The routes of the control API: make, read, explain and cancel jobs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from projections.decide import CreateJob, IssueToken, RequestCancel
+from projections.events import Created, Record
+from projections.explain import explain as explain_records
+from projections.policy import Moment
+from projections.status import fold
+from projections.timeline import timeline as timeline_of
+from service.errors import (
+    FieldError,
+    InvalidRequestError,
+    JobIsFinalError,
+    JobNotFoundError,
+    NotFoundError,
+)
+from service.instance import Instance
+from service.postgres import Snapshot
+from service.request_schemas import (
+    BIGINT,
+    AsOfQuery,
+    CancelRequest,
+    EventsQuery,
+    JobsQuery,
+    LogsQuery,
+    NewApiTokenRequest,
+    NewJob,
+    NoQuery,
+    parse_time,
+)
+from service.routing import Call, Reply
+from service.views import event_view, job_view, timeline_view
+
+
+async def create_job(call: Call[NewJob, NoQuery]) -> Reply:
+    """Make a job, once for each Idempotency-Key."""
+    created = Created(**dict(call.body), idempotency_key=_idempotency_key(call))
+    outcome = await call.instance.log.handle(None, CreateJob(created=created))
+    job = call.instance.view(outcome.state, outcome.now)
+    if call.instance.executor.name == "external" and not outcome.state.status.is_final:
+        issued = call.instance.callback_tokens.issue(outcome.state.id, outcome.state.attempt)
+        job["callback_token"] = issued.token
+    headers = {"Location": f"/v1/jobs/{outcome.state.id}"}
+    return Reply(payload=job, status=201 if outcome.created else 200, headers=headers)
+
+
+async def list_jobs(call: Call[None, JobsQuery]) -> Reply:
+    """List jobs, newest first."""
+    query = call.query
+    found = await call.instance.store.jobs(
+        status=query.status,
+        labels=_labels(query.label),
+        below=_from_cursor(query.cursor),
+        limit=query.limit + 1,
+    )
+    page = found[: query.limit]
+    more = len(found) > query.limit
+    return Reply(
+        payload={
+            "jobs": [call.instance.view(job.state, job.now) for job in page],
+            "next_cursor": _to_cursor(page[-1].state.id) if more else None,
+        }
+    )
+
+
+async def get_job(call: Call[None, AsOfQuery]) -> Reply:
+    """Show a job as it is, or as it was at a moment."""
+    if call.query.as_of is None:
+        job = await _current(call)
+        return Reply(payload=call.instance.view(job.state, job.now))
+    past = await _past(call, call.query.as_of)
+    return Reply(payload=job_view(fold(past.records), past.moment, call.instance.policy))
+
+
+async def cancel_job(call: Call[CancelRequest, NoQuery]) -> Reply:
+    """Ask for a job to be cancelled; asked again, it is the same request."""
+    command = RequestCancel(reason=call.body.reason)
+    outcome = await call.instance.log.handle(call.job_id, command)
+    return Reply(payload=call.instance.view(outcome.state, outcome.now), status=202)
+
+
+async def issue_token(call: Call[None, NoQuery]) -> Reply:
+    """Issue a callback token for the job's current attempt."""
+    job = await _current(call)
+    if job.state.status.is_final:
+        raise JobIsFinalError(f"Job {job.state.id} has ended ({job.state.status}).")
+    issued = call.instance.callback_tokens.issue(job.state.id, job.state.attempt)
+    expires_at = datetime.fromtimestamp(issued.claims.expires_at, UTC)
+    command = IssueToken(jti=issued.claims.jti, expires_at=expires_at.isoformat())
+    await call.instance.log.handle(job.state.id, command)
+    return Reply(
+        payload={
+            "callback_token": issued.token,
+            "attempt": issued.claims.attempt,
+            "expires_at": expires_at,
+        }
+    )
+
+
+async def list_events(call: Call[None, EventsQuery]) -> Reply:
+    """List a job's events in version order."""
+    await _current(call)
+    query = call.query
+    records = await call.instance.store.events(
+        call.job_id, after=query.after, type_name=query.type, limit=query.limit
+    )
+    return Reply(
+        payload={
+            "events": [event_view(record) for record in records],
+            "next_after": records[-1].version if records else query.after,
+        }
+    )
+
+
+async def timeline(call: Call[None, AsOfQuery]) -> Reply:
+    """Show a job's attempts, epochs and story."""
+    past = await _past(call, call.query.as_of)
+    story = timeline_of(past.records, past.moment.now)
+    return Reply(payload=timeline_view(story, past.moment, call.instance.policy))
+
+
+async def explain(call: Call[None, AsOfQuery]) -> Reply:
+    """Show why a job's status is what it is."""
+    past = await _past(call, call.query.as_of)
+    return Reply(payload=explain_records(past.records, past.moment, call.instance.policy))
+
+
+async def logs(call: Call[None, LogsQuery]) -> Reply:
+    """Show what an attempt's process printed."""
+    job = await _current(call)
+    attempt = call.query.attempt or job.state.attempt
+    text = await call.instance.executor.logs(job.state.id, attempt, call.query.tail)
+    if text is None:
+        raise NotFoundError(f"There is no output of attempt {attempt} of job {job.state.id} here.")
+    return Reply(text=text)
+
+
+async def create_api_token(call: Call[NewApiTokenRequest, NoQuery]) -> Reply:
+    """Make a token for the control API."""
+    new = await call.instance.api_tokens.create(call.body.name, call.body.role)
+    return Reply(payload=new, status=201)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """A job's events up to a moment."""
+
+    records: list[Record]
+    moment: Moment
+
+
+async def _current(call: Call[Any, Any]) -> Snapshot:
+    job = await call.instance.store.job(call.job_id)
+    if job is None:
+        raise JobNotFoundError(f"There is no job {call.job_id}.")
+    return job
+
+
+async def _past(call: Call[Any, Any], as_of: str | None) -> _Past:
+    """Return a job's events up to `as_of`, or all of them."""
+    position, time = _as_of(as_of) if as_of else (None, None)
+    records = await call.instance.store.history(call.job_id, position=position, time=time)
+    if not records:
+        then = f" as of {as_of}" if as_of else ""
+        raise JobNotFoundError(f"There is no job {call.job_id}{then}.")
+    return _Past(records, await _moment(call.instance, records, position, time))
+
+
+async def _moment(
+    instance: Instance, records: list[Record], position: int | None, time: datetime | None
+) -> Moment:
+    if position is not None:
+        return Moment(now=records[-1].recorded_at)
+    now = await instance.store.now()
+    if time is not None and time < now:
+        return Moment(now=time)
+    return instance.log.moment_of(records[0].job_id, now)
+
+
+def _as_of(text: str) -> tuple[int | None, datetime | None]:
+    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGINT:
+        return int(text), None
+    try:
+        # A plus sign in an address stands for a space.
+        return None, parse_time(text.replace(" ", "+") if text.count(" ") == 1 else text)
+    except ValueError as error:
+        wanted = FieldError("as_of", "needs a position or an RFC 3339 time")
+        raise InvalidRequestError(f"as_of {wanted.message}.", errors=[wanted]) from error
+
+
+def _idempotency_key(call: Call[Any, Any]) -> str | None:
+    key = call.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not key.strip() or len(key) > 200 or not key.isprintable():
+        wanted = FieldError("Idempotency-Key", "needs 1 to 200 visible characters")
+        raise InvalidRequestError(f"The header {wanted.field} {wanted.message}.", errors=[wanted])
+    return key
+
+
+def _labels(texts: list[str]) -> dict[str, str] | None:
+    """Read `name=value` filters; all of them must hold."""
+    labels = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            wanted = FieldError("label", "needs the form name=value")
+            raise InvalidRequestError(f"label {wanted.message}.", errors=[wanted])
+        labels[name] = value
+    return labels or None
+
+
+def _to_cursor(job_id: int) -> str:
+    return base64.urlsafe_b64encode(f"before:{job_id}".encode()).decode().rstrip("=")
+
+
+def _from_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        word, _, number = base64.urlsafe_b64decode(padded).decode().partition(":")
+    except (binascii.Error, ValueError):
+        word, number = "", ""
+    if word != "before" or not number.isdigit() or int(number) > BIGINT:
+        wanted = FieldError("cursor", "needs a next_cursor that this API gave")
+        raise InvalidRequestError(f"cursor {wanted.message}.", errors=[wanted])
+    return int(number)

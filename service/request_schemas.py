@@ -1,0 +1,237 @@
+"""The shapes of every request: they check what comes in, and describe it in the API's schema."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from projections.job import JobStatus
+
+BIGINT = 2**63 - 1
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def parse_time(value: object) -> datetime:
+    """Return the moment that an RFC 3339 string names, in UTC; ValueError where it names none."""
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("needs an RFC 3339 time such as 2026-11-23T01:02:03.456Z")
+    try:
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("needs an RFC 3339 time that exists") from None
+
+
+def _uuid(value: str) -> str:
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise ValueError("needs a UUID") from None
+
+
+def _path_without_escape(value: str) -> str:
+    if any(part in {"", ".", ".."} for part in value.split("/")):
+        raise ValueError("must not have an empty, '.' or '..' part between slashes")
+    return value
+
+
+Time = Annotated[
+    datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+Uuid = Annotated[str, AfterValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+ModelName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200),
+    AfterValidator(_path_without_escape),
+]
+LabelKey = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)
+]
+LabelValue = Annotated[str, StringConstraints(max_length=200)]
+Metrics = Annotated[
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], float],
+    Field(max_length=1000),
+]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seq = Annotated[int, Field(ge=1, le=BIGINT)]
+FreeData = dict[str, Any]
+
+
+class _Strict(BaseModel):
+    """A request that must say what it means: no other type is taken for the right one."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class NewJob(_Strict):
+    """What to train, on what, and how often to try."""
+
+    dataset_id: Name
+    model_name: ModelName
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)]
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    imgsz: Annotated[int, Field(ge=32, le=8192)] | None = None
+    batch: Annotated[int, Field(ge=1, le=65536)] | None = None
+    params: Annotated[FreeData, Field(max_length=200)] = {}
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = {}
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+
+
+class CancelRequest(_Strict):
+    """Why the job is to be cancelled."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
+
+
+class NewApiTokenRequest(_Strict):
+    """Which API token to make."""
+
+    role: Literal["viewer", "operator", "admin"]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "unnamed"
+
+
+class _Callback(BaseModel):
+    """What every callback may carry; fields that we do not know are kept in the event's data."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+    trace_id: Annotated[str, StringConstraints(max_length=64)] | None = None
+    event_id: Uuid | None = None
+    seq: Seq | None = None
+    occurred_at: Time | None = None
+
+
+class HeartbeatBody(_Callback):
+    """The trainer lives, and how far it is."""
+
+    epoch: Count | None = None
+    epochs: Count | None = None
+    progress: Annotated[float, Field(ge=0, le=1)] | None = None
+    batch: Count | None = None
+    batches: Count | None = None
+    metrics: Metrics = {}
+    gpu: FreeData = {}
+
+
+class EventBody(_Callback):
+    """Something that the trainer names itself."""
+
+    type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    data: FreeData = {}
+
+
+class Artifact(BaseModel):
+    """A file that the training made."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    uri: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    bytes: Annotated[int, Field(ge=0, le=BIGINT)] | None = None
+
+
+class TrainingError(BaseModel):
+    """Why the training failed, and whether another attempt makes sense."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    message: Annotated[str, StringConstraints(max_length=10_000)] = ""
+    retryable: bool = True
+
+
+class DoneBody(_Callback):
+    """The trainer's final word."""
+
+    status: Literal["succeeded", "failed"]
+    mlflow_run_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    artifacts: Annotated[list[Artifact], Field(max_length=1000)] = []
+    metrics: Metrics = {}
+    error: TrainingError | None = None
+
+
+class HeartbeatCallback(HeartbeatBody):
+    """A heartbeat among other callbacks."""
+
+    kind: Literal["heartbeat"]
+
+
+class EventCallback(EventBody):
+    """An event among other callbacks."""
+
+    kind: Literal["event"]
+
+
+class DoneCallback(DoneBody):
+    """A final word among other callbacks."""
+
+    kind: Literal["done"]
+
+
+AnyCallback = Annotated[
+    HeartbeatCallback | EventCallback | DoneCallback, Field(discriminator="kind")
+]
+
+
+class CallbacksBody(_Strict):
+    """Several callbacks, in their order; all are recorded or none."""
+
+    callbacks: Annotated[list[AnyCallback], Field(min_length=1, max_length=500)]
+    trace_id: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
+class _Query(BaseModel):
+    """Parameters of an address: text, so numbers are read from it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AsOf = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Number = Annotated[int, Field(ge=0, le=BIGINT)]
+
+
+class NoQuery(_Query):
+    """No parameters."""
+
+
+class AsOfQuery(_Query):
+    """A moment of the past: a position of the log or an RFC 3339 time by the database's clock."""
+
+    as_of: AsOf | None = None
+
+
+class JobsQuery(_Query):
+    """Which jobs to list."""
+
+    status: JobStatus | None = None
+    label: list[str] = []
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    cursor: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
+class EventsQuery(_Query):
+    """Which events of a job to list: those after a version."""
+
+    after: Number = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    type: Annotated[str, StringConstraints(max_length=63)] | None = None
+
+
+class LogsQuery(_Query):
+    """Which output to show: by default all of the current attempt."""
+
+    attempt: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    tail: Annotated[int, Field(ge=0, le=100_000)] | None = None

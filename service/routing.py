@@ -1,0 +1,208 @@
+"""From a route in our table to an aiohttp handler: who calls, what they ask, what they get."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from service.api_tokens import Role
+from service.callback_tokens import CallbackClaims
+from service.errors import (
+    FieldError,
+    ForbiddenError,
+    InvalidRequestError,
+    JobNotFoundError,
+    PayloadTooLargeError,
+    TokenMissingError,
+)
+from service.instance import Instance
+from service.request_schemas import BIGINT, NoQuery
+
+MAX_BODY = 256 * 1024
+MAX_DEPTH = 64
+INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
+
+Body = TypeVar("Body")
+Query = TypeVar("Query")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[Body, Query]):
+    """A request that has been let in and understood."""
+
+    instance: Instance
+    body: Body
+    query: Query
+    headers: Mapping[str, str]
+    path: Mapping[str, str]
+    claims: CallbackClaims | None = None
+    """Who calls back; None on the control API."""
+
+    @property
+    def job_id(self) -> int:
+        """The job that the address names. Raises JobNotFoundError or InvalidRequestError."""
+        return job_id_in(self.path["id"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer: JSON, or `text`."""
+
+    payload: Any = None
+    status: int = 200
+    text: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Generic[Body, Query]):
+    """One line of the API: how it is called, by whom, and what answers."""
+
+    method: str
+    path: str
+    handler: Callable[[Call[Body, Query]], Awaitable[Reply]]
+    summary: str
+    access: Role | str
+    """A role of the control API, `callback` for trainers, or `open`."""
+    body: type[Body] | None = None
+    query: type[Query] = NoQuery  # type: ignore[assignment] # the default of a type variable
+    answer: type[BaseModel] | None = None
+    statuses: tuple[int, ...] = (200,)
+    errors: tuple[int, ...] = ()
+    tolerant_body: bool = False
+    """An empty body counts as an empty object."""
+
+
+def endpoint(route: Route[Any, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return the aiohttp handler of a route."""
+
+    async def handle(request: web.Request) -> web.Response:
+        instance = request.app[INSTANCE]
+        claims = await _let_in(instance, request, route.access)
+        call = Call(
+            instance=instance,
+            body=await _body(request, route),
+            query=_query(request, route.query),
+            headers=request.headers,
+            path=request.match_info,
+            claims=claims,
+        )
+        return _response(await route.handler(call))
+
+    return handle
+
+
+def job_id_in(text: str) -> int:
+    """Return the job id that a path names."""
+    if not text.isascii() or not text.isdigit():
+        wanted = FieldError("id", "needs a whole number")
+        raise InvalidRequestError("The job's id must be a whole number.", errors=[wanted])
+    job_id = int(text[:20])
+    if job_id > BIGINT or len(text) > 20:
+        raise JobNotFoundError(f"There is no job {text[:40]}.")
+    return job_id
+
+
+def to_json(payload: Any) -> bytes:
+    """Return an answer's JSON: dataclasses and times included, times in UTC."""
+    return orjson.dumps(payload, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+
+
+async def _let_in(
+    instance: Instance, request: web.Request, access: Role | str
+) -> CallbackClaims | None:
+    if access == "open":
+        return None
+    token = _bearer(request)
+    if isinstance(access, Role):
+        role = await instance.api_tokens.role_of(token)
+        if role < access:
+            raise ForbiddenError(
+                f"This needs the role {access.name.lower()}; the token's is {role.name.lower()}."
+            )
+        return None
+    return instance.callback_tokens.verify(token, job_id_in(request.match_info["id"]))
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenMissingError
+    return token.strip()
+
+
+async def _body(request: web.Request, route: Route[Any, Any]) -> Any:
+    if route.body is None:
+        return None
+    try:
+        raw = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise PayloadTooLargeError from error
+    if route.tolerant_body and not raw.strip():
+        raw = b"{}"
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequestError(f"The body is not JSON: {error}.") from error
+    _check_values(value)
+    return _validated(route.body, value)
+
+
+def _query(request: web.Request, model: type[Any]) -> Any:
+    values: dict[str, Any] = {}
+    for name in request.query:
+        given = request.query.getall(name)
+        many = name in model.model_fields and model.model_fields[name].annotation == list[str]
+        values[name] = given if many or len(given) > 1 else given[0]
+    _check_values(values)
+    return _validated(model, values)
+
+
+def _validated(model: type[Any], value: Any) -> Any:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        errors = [
+            FieldError(_place(item["loc"]), item["msg"].removeprefix("Value error, "))
+            for item in error.errors(include_url=False, include_input=False)
+        ]
+        told = "; ".join(f"{item.field}: {item.message}" for item in errors[:5])
+        raise InvalidRequestError(f"The request is malformed: {told}.", errors=errors) from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "body"
+
+
+def _check_values(value: Any, place: str = "body", depth: int = 0) -> None:
+    """Refuse what JSON allows and PostgreSQL does not: NUL characters, and bottomless nesting."""
+    if isinstance(value, str):
+        if "\0" in value:
+            wanted = FieldError(place, "must not contain a NUL character")
+            raise InvalidRequestError(f"{place} must not contain a NUL character.", errors=[wanted])
+    elif isinstance(value, dict | list):
+        if depth >= MAX_DEPTH:
+            wanted = FieldError(place, f"must not be nested deeper than {MAX_DEPTH} levels")
+            raise InvalidRequestError(f"The body is nested too deeply at {place}.", errors=[wanted])
+        within = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in within:
+            inner = f"{place}.{name}" if place != "body" else str(name)
+            if isinstance(name, str):
+                _check_values(name, "a field's name", depth)
+            _check_values(item, inner, depth + 1)
+
+
+def _response(reply: Reply) -> web.Response:
+    if reply.text is not None:
+        return web.Response(text=reply.text, status=reply.status, headers=reply.headers)
+    return web.Response(
+        body=to_json(reply.payload),
+        status=reply.status,
+        content_type="application/json",
+        headers=reply.headers,
+    )

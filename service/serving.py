@@ -1,0 +1,206 @@
+"""From settings to a running service, and back to nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from service.api_tokens import ApiTokens
+from service.app import build_app
+from service.callback_tokens import CallbackTokens
+from service.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from service.errors import SettingsError, StoreUnavailableError
+from service.event_log import EventLog
+from service.executor import Executor
+from service.external import ExternalExecutor
+from service.instance import Instance, policy_of
+from service.local import LocalExecutor
+from service.postgres import PostgresStore, migrate
+from service.settings import ExecutorKind, Settings
+from service.state_folder import StateFolder
+from service.supervisor import Supervisor
+
+DRAIN_SECONDS = 5.0
+WATCH_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Serving:
+    """A service that answers requests."""
+
+    instance: Instance
+    url: str
+    api_token: str
+    broken: asyncio.Event
+    """Set when a part that must never end has ended."""
+
+
+async def serve(settings: Settings, on_ready: Callable[[Serving], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; what runs then goes on and is taken over at the next start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings) as service:
+        if on_ready:
+            on_ready(service)
+        waits = [asyncio.create_task(event.wait()) for event in (stop, service.broken)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        log.info("stopping", signalled=stop.is_set())
+        if service.broken.is_set():
+            raise RuntimeError("a part of the service ended; its log says why")
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Serving]:
+    """Run a service; without `drive` it only answers, and neither launches nor decides.
+
+    Raises SettingsError, StateFolderInUseError, EmbeddedPostgresError or StoreUnavailableError.
+    """
+    async with AsyncExitStack() as stack:
+        folder = StateFolder(settings.state_dir)
+        stack.enter_context(folder.lock())
+        executor = _executor(settings)
+        if drive:
+            await asyncio.to_thread(executor.check)
+        stack.push_async_callback(executor.close)
+        store = await _open_store(stack, settings)
+        api_token = settings.api_token or folder.api_token()
+        instance = Instance(
+            settings=settings,
+            store=store,
+            log=EventLog(store=store, policy=policy_of(settings)),
+            executor=executor,
+            callback_tokens=CallbackTokens(
+                settings.secret_key or folder.secret_key(),
+                settings.secret_keys_old,
+                ttl=settings.token_ttl,
+            ),
+            api_tokens=ApiTokens(store, api_token),
+        )
+        broken = asyncio.Event()
+        await _start(stack, instance.log.run(), broken)
+        port = await _listen(stack, instance, settings.port if drive else 0)
+        url = settings.local_url(port)
+        if drive:
+            supervisor = Supervisor(instance, settings.trainer_url(port))
+            await _start(stack, supervisor.run(), broken)
+            folder.announce(url, os.getpid())
+            stack.callback(folder.withdraw)
+        log.info("serving", url=url, executor=executor.name, state_dir=str(settings.state_dir))
+        yield Serving(instance, url, api_token, broken)
+
+
+async def migrate_database(settings: Settings) -> list[str]:
+    """Bring the settings' database up to date, the embedded one too; return what was applied."""
+    if settings.database_url:
+        return await migrate(settings.database_url)
+    with StateFolder(settings.state_dir).lock():
+        embedded = EmbeddedPostgres(settings.state_dir / "postgres")
+        url = await embedded.start()
+        try:
+            return await migrate(url)
+        finally:
+            await embedded.stop()
+
+
+def _executor(settings: Settings) -> Executor:
+    match settings.executor:
+        case ExecutorKind.LOCAL:
+            return LocalExecutor(
+                folder=settings.state_dir,
+                command=settings.trainer_command,
+                slots=settings.local_slots,
+            )
+        case ExecutorKind.EXTERNAL:
+            return ExternalExecutor()
+
+
+async def _open_store(stack: AsyncExitStack, settings: Settings) -> PostgresStore:
+    if settings.database_url:
+        store = await PostgresStore.connect(settings.database_url)
+        stack.push_async_callback(_close, store)
+        await store.ready()
+        return store
+    embedded = EmbeddedPostgres(settings.state_dir / "postgres")
+    url = await embedded.start()
+    stack.push_async_callback(embedded.stop)
+    await migrate(url)
+    store = await PostgresStore.connect(url)
+    stack.push_async_callback(_close, store)
+    await _start(stack, _keep_up(embedded, store), asyncio.Event())
+    return store
+
+
+async def _close(store: PostgresStore) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(store.close(), DRAIN_SECONDS)
+
+
+async def _keep_up(embedded: EmbeddedPostgres, store: PostgresStore) -> None:
+    """Start the embedded server again whenever it is gone."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        try:
+            await store.ready()
+        except StoreUnavailableError:
+            await _start_again(embedded)
+        except SettingsError as error:
+            log.error("database_unusable", error=str(error))  # noqa: TRY400 - one sentence says it
+
+
+async def _start_again(embedded: EmbeddedPostgres) -> None:
+    try:
+        await embedded.start()
+    except EmbeddedPostgresError as error:
+        log.warning("database_does_not_start", error=str(error))
+    else:
+        log.info("database_started_again")
+
+
+async def _start(stack: AsyncExitStack, work: Any, broken: asyncio.Event) -> None:
+    """Run `work` in the background until the stack unwinds; its end before that breaks us."""
+    task = asyncio.create_task(work)
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            log.error("part_ended", error=repr(task.exception()))
+            broken.set()
+
+    task.add_done_callback(ended)
+
+    async def end() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
+
+    stack.push_async_callback(end)
+
+
+async def _listen(stack: AsyncExitStack, instance: Instance, port: int) -> int:
+    runner = web.AppRunner(
+        build_app(instance), access_log=None, shutdown_timeout=DRAIN_SECONDS, handle_signals=False
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, instance.settings.host, port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingsError(
+            f"EPOCHLOG_PORT needs a port that is free on {instance.settings.host}: {error.strerror}"
+        ) from error
+    listening: int = runner.addresses[0][1]
+    return listening

@@ -1,0 +1,2 @@
+-- Whether the database answers and holds the log.
+select count(*) from schema_migrations

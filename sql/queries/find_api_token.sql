@@ -1,0 +1,2 @@
+-- $1 hash
+select id, name, role from api_tokens where hash = $1

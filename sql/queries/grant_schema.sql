@@ -1,0 +1,1 @@
+grant select on schema_migrations to epochlog_service

@@ -1,0 +1,269 @@
+"""`python -m trainer` as its launcher sees it: a process, callbacks, files, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.callback_server import CallbackServer, until
+from trainer.shapes import write_shapes
+
+pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
+
+# Enough for imports and an epoch on a slow machine with two cores.
+SLOW = 180.0
+
+
+@dataclass
+class Launcher:
+    """Starts trainers against one server and one bucket, and ends those that a test left."""
+
+    server: CallbackServer
+    folder: Path
+    started: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    @property
+    def bucket(self) -> Path:
+        return self.folder / "bucket"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "trainer.log").read_text()
+
+    def add_shapes(self) -> None:
+        (self.bucket / "datasets").mkdir(parents=True)
+        write_shapes(self.bucket / "datasets" / "shapes.zip", images=16, seed=0, size=64)
+
+    def add_zip(self, **entries: str) -> None:
+        (self.bucket / "datasets").mkdir(parents=True)
+        with zipfile.ZipFile(self.bucket / "datasets" / "shapes.zip", "w") as archive:
+            for name, text in entries.items():
+                archive.writestr(name, text)
+
+    async def launch(self, **changes: str) -> asyncio.subprocess.Process:
+        with (self.folder / "trainer.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "trainer",
+                env=os.environ | self._environment() | changes,
+                cwd=Path(__file__).parents[2],
+                stdout=log,
+                stderr=log,
+            )
+        self.started.append(process)
+        return process
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "JOB_ID": str(self.server.job_id),
+            "ATTEMPT": "1",
+            "TRACE_ID": self.server.trace_id,
+            "BACKEND_BASE_URL": self.server.url,
+            "CALLBACK_TOKEN": self.server.token,
+            "STORAGE_TYPE": "local",
+            "BUCKET": str(self.bucket),
+            "DATASET_ID": "shapes",
+            "MODEL_NAME": "yolov8n",
+            "EPOCHS": "2",
+            "IMGSZ": "64",
+            "BATCH": "4",
+            "HEARTBEAT_SECONDS": "0.2",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
+            "WORK_DIR": str(self.folder / "work"),
+        }
+
+
+@pytest.fixture
+async def launcher(tmp_path: Path) -> AsyncIterator[Launcher]:
+    server = CallbackServer()
+    await server.start()
+    launcher = Launcher(server, tmp_path)
+    yield launcher
+    for process in launcher.started:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    await server.stop()
+
+
+async def ended(process: asyncio.subprocess.Process) -> int:
+    async with asyncio.timeout(SLOW):
+        return await process.wait()
+
+
+def path_of(artifact: dict[str, Any]) -> Path:
+    return Path(unquote(urlsplit(artifact["uri"]).path))
+
+
+def assert_every_line_is_traced(launcher: Launcher) -> None:
+    marker = f"[TRACE:{launcher.server.trace_id}]"
+    assert [line for line in launcher.log.splitlines() if marker not in line] == []
+
+
+async def test_a_training_reports_every_epoch_and_leaves_its_weights_and_its_run(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+
+    process = await launcher.launch()
+
+    assert await ended(process) == 0, launcher.log
+    phases = [data["phase"] for data in server.events("phase_started")]
+    assert phases == ["fetch_dataset", "unpack_dataset", "prepare", "train", "upload"]
+    assert [data["epoch"] for data in server.events("epoch_end")] == [1, 2]
+    assert [data["epoch"] for data in server.events("checkpoint_saved")] == [1, 2]
+    assert {"mAP50", "train_box_loss"} <= server.events("epoch_end")[0]["metrics"].keys()
+    assert [body["seq"] for body in server.records] == list(range(1, len(server.records) + 1))
+    timed = [body for body in server.of_kind("heartbeat") if "phase" in body]
+    assert timed
+    assert all(0 <= body.get("progress", 0) <= 1 for body in timed)
+    done = server.done
+    assert done is not None
+    assert done["status"] == "succeeded"
+    assert done["mlflow_run_id"]
+    assert {one["name"] for one in done["artifacts"]} == {"best.pt", "last.pt"}
+    for one in done["artifacts"]:
+        content = path_of(one).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (one["sha256"], one["bytes"])
+    assert list((launcher.folder / "mlartifacts").rglob("best.pt"))
+    assert_every_line_is_traced(launcher)
+
+
+async def test_a_killed_training_goes_on_in_the_next_epoch_and_a_finished_one_only_validates(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+    process = await launcher.launch(EPOCHS="4")
+    await until(lambda: server.events("checkpoint_saved"), seconds=SLOW)
+    process.kill()
+    await ended(process)
+    reached = server.events("checkpoint_saved")[-1]
+    first = len(server.records)
+
+    process = await launcher.launch(EPOCHS="4", ATTEMPT="2", RESUME_FROM=reached["uri"])
+
+    assert await ended(process) == 0, launcher.log
+    assert server.events("resume_failed") == []
+    again = [body["data"] for body in server.records[first:] if body.get("type") == "epoch_end"]
+    assert [data["epoch"] for data in again] == list(range(reached["epoch"] + 1, 5))
+    assert server.events("training_started")[-1]["resumed_from"] == reached["uri"]
+    assert server.done is not None
+    assert server.done["status"] == "succeeded"
+
+    second = len(server.records)
+    process = await launcher.launch(EPOCHS="4", ATTEMPT="3", RESUME_FROM=reached["uri"])
+
+    assert await ended(process) == 0, launcher.log
+    types = [body["type"] for body in server.records[second:] if "type" in body]
+    assert "resume_complete" in types
+    assert "epoch_end" not in types
+    assert server.of_kind("done")[-1]["status"] == "succeeded"
+
+
+async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+    damaged = launcher.folder / "last.pt"
+    damaged.write_bytes(b"no checkpoint")
+
+    process = await launcher.launch(EPOCHS="500", RESUME_FROM=damaged.as_uri())
+    await until(lambda: server.events("epoch_end"), seconds=SLOW)
+    process.terminate()
+
+    assert await ended(process) == 143, launcher.log
+    assert server.events("resume_failed")[0]["uri"] == damaged.as_uri()
+    done = server.done
+    assert done is not None
+    assert (done["status"], done["error"]["code"]) == ("failed", "terminated")
+    assert done["error"]["retryable"] is True
+    assert path_of(server.events("checkpoint_saved")[-1]).is_file()
+
+
+async def test_a_cancel_directive_ends_the_training_with_a_checkpoint(launcher: Launcher) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+
+    process = await launcher.launch(EPOCHS="500")
+    await until(lambda: server.events("training_started"), seconds=SLOW)
+    server.directive = "cancel"
+
+    assert await ended(process) == 143, launcher.log
+    assert [body["type"] for body in server.of_kind("event")][-1] == "checkpoint_saved"
+    done = server.done
+    assert done is not None
+    assert (done["error"]["code"], done["error"]["retryable"]) == ("cancelled", False)
+    assert server.records[-1]["kind"] == "done"
+
+
+async def test_a_zip_that_would_write_elsewhere_is_refused_by_name(launcher: Launcher) -> None:
+    launcher.add_zip(**{"data.yaml": "names: [a]", "../../evil.txt": "here I am"})
+
+    process = await launcher.launch()
+
+    assert await ended(process) == 1, launcher.log
+    done = launcher.server.done
+    assert done is not None
+    assert (done["error"]["code"], done["error"]["retryable"]) == ("dataset_invalid", False)
+    assert "../../evil.txt" in done["error"]["message"]
+    assert not list(launcher.folder.rglob("evil.txt"))
+    assert_every_line_is_traced(launcher)
+
+
+async def test_sigterm_is_heard_while_the_data_set_is_fetched(launcher: Launcher) -> None:
+    (launcher.bucket / "datasets").mkdir(parents=True)
+    with (launcher.bucket / "datasets" / "shapes.zip").open("wb") as huge:
+        huge.truncate(1 << 40)  # a sparse file: more than can be copied while we look
+
+    process = await launcher.launch()
+    await until(lambda: launcher.server.events("phase_started"))
+    process.terminate()
+
+    assert await ended(process) == 143, launcher.log
+    assert launcher.server.done is not None
+    assert launcher.server.done["error"]["code"] == "terminated"
+
+
+async def test_a_directive_to_stop_ends_it_without_a_last_word(launcher: Launcher) -> None:
+    launcher.add_shapes()
+    launcher.server.directive = "stop"
+
+    process = await launcher.launch()
+
+    assert await ended(process) == 143, launcher.log
+    assert launcher.server.done is None
+
+
+async def test_the_check_says_yes_without_importing_anything_heavy() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "trainer", "--check")
+
+    assert await ended(process) == 0
+
+
+async def test_a_missing_variable_is_named_in_one_sentence() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "trainer",
+        env={"PATH": os.environ["PATH"], "JOB_ID": "1"},
+        cwd=Path(__file__).parents[2],
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+
+    assert process.returncode == 2
+    assert errors.decode() == "The variable ATTEMPT is missing.\n"

@@ -1,0 +1,85 @@
+"""A client for the tests: real HTTP to a real service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from service.serving import Serving
+
+NEW_JOB = {"dataset_id": "shapes", "model_name": "yolov8n", "epochs": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    json: Any
+    text: str
+    headers: dict[str, str]
+
+
+class Api:
+    """Calls one service as an admin, or with whatever token is given."""
+
+    def __init__(self, service: Serving) -> None:
+        self.service = service
+        self._session = aiohttp.ClientSession(service.url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def get(self, path: str, **query: str | int) -> Answer:
+        return await self.call("GET", path, params=query)
+
+    async def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return await self.call("POST", path, body, headers=headers)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        raw: bytes | None = None,
+        params: dict[str, str | int] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """Send a request; `raw` is sent as it is, `body` as JSON; `token=""` sends none."""
+        given = self.service.api_token if token is None else token
+        named = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
+        if given:
+            named["Authorization"] = f"Bearer {given}"
+        data = raw if raw is not None else (orjson.dumps(body) if body is not None else None)
+        async with self._session.request(
+            method, path, data=data, params=params, headers=named
+        ) as response:
+            text = await response.text()
+            is_json = "json" in response.content_type
+            answer = orjson.loads(text) if is_json else None
+            return Answer(response.status, answer, text, dict(response.headers))
+
+    async def create_job(self, **fields: Any) -> Any:
+        """Make a job; return it, with its callback token where there is one."""
+        answer = await self.post("/v1/jobs", {**NEW_JOB, **fields})
+        assert answer.status == 201, answer.text
+        return answer.json
+
+    async def call_back(self, job: Any, kind: str, body: Any = None) -> Answer:
+        """Call back as the trainer of the attempt whose token the job carries."""
+        path = f"/v1/jobs/{job['id']}/{kind}"
+        return await self.call("POST", path, body or {}, token=job["callback_token"])

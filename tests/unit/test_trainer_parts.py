@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.checkpoint import Standing, read_standing
+from trainer.errors import Interrupted, ObjectMissingError, ResumeError, StorageUnsupportedError
+from trainer.logs import LineFormatter, Stamper
+from trainer.metrics import tidy, tidy_name
+from trainer.progress import Heart, Progress, heartbeat
+from trainer.stop import Stop
+from trainer.storage import LocalStorage, open_storage
+from trainer.tracking import artifact_location, default_uri
+
+MARK = "[TRACE:abc-def]"
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("metrics/mAP50(B)", "mAP50"),
+        ("metrics/mAP50-95(B)", "mAP50-95"),
+        ("metrics/mAP50(M)", "mAP50_mask"),
+        ("metrics/recall(P)", "recall_pose"),
+        ("train/box_loss", "train_box_loss"),
+        ("val/cls_loss", "val_cls_loss"),
+        ("lr/pg0", "lr_pg0"),
+    ],
+)
+def test_metric_names_are_tidy(raw: str, name: str) -> None:
+    assert tidy_name(raw) == name
+
+
+def test_numbers_that_json_cannot_say_are_named_instead() -> None:
+    raw = {"train/box_loss": float("nan"), "val/box_loss": float("inf"), "metrics/recall(B)": 1}
+
+    assert tidy(raw) == ({"recall": 1.0}, ["train_box_loss", "val_box_loss"])
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
+def test_every_line_carries_the_trace_however_it_was_written(
+    written: bytes, cuts: list[int]
+) -> None:
+    stamper = Stamper("abc-def")
+    places = sorted({0, *(min(cut, len(written)) for cut in cuts), len(written)})
+    lines = []
+    for start, end in zip(places, places[1:], strict=False):
+        lines += stamper.feed(written[start:end])
+    lines += stamper.end()
+
+    assert all(MARK in line and len(line.splitlines()) == 1 for line in lines)
+
+
+def test_a_stray_print_becomes_a_record() -> None:
+    (line,) = Stamper("abc-def").feed(b"hello \x1b[1mworld\x1b[0m\n")
+
+    assert line.endswith(f"Z INFO {MARK} hello world")
+
+
+def test_a_progress_bar_becomes_its_last_state() -> None:
+    assert Stamper("abc-def").feed(b"\r\x1b[K1/3\r\x1b[K2/3\r\x1b[K3/3\n")[0].endswith("] 3/3")
+
+
+def test_a_line_that_is_stamped_already_stays_as_it_is() -> None:
+    line = f"2026-11-23T01:02:03.000000Z INFO {MARK} epoch 1"
+
+    assert Stamper("abc-def").feed(f"{line}\n".encode()) == [line]
+
+
+def test_a_bar_that_never_ends_does_not_fill_the_memory() -> None:
+    stamper = Stamper("abc-def")
+    for _ in range(1000):
+        stamper.feed(b"\r" + b"x" * 1000)
+
+    assert len(stamper._rest) < 3000
+    assert stamper.feed(b"y" * 100_000) != []
+
+
+def test_each_line_of_a_traceback_carries_the_trace() -> None:
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", None, sys.exc_info())
+    lines = LineFormatter("abc-def").format(record).splitlines()
+
+    assert len(lines) > 3
+    assert all(f"ERROR {MARK} " in line for line in lines)
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9), st.integers(1, 9))
+def test_progress_is_a_fraction_of_the_whole_training(
+    epoch: int, batch: int, batches: int, epochs: int
+) -> None:
+    assert 0 <= Progress("train", epochs, epoch, batch, batches).fraction <= 1
+
+
+def test_a_timed_heartbeat_says_the_epoch_that_is_running() -> None:
+    assert heartbeat(Progress("train", 4, 2, 5, 10)) == {
+        "phase": "train",
+        "epoch": 2,
+        "epochs": 4,
+        "batch": 5,
+        "batches": 10,
+        "progress": 0.375,
+    }
+
+
+def test_outside_of_training_a_heartbeat_has_no_epoch() -> None:
+    assert heartbeat(Progress("upload"), {"memory_used": 1}) == {
+        "phase": "upload",
+        "gpu": {"memory_used": 1},
+    }
+
+
+def test_a_heart_with_no_interval_never_beats_on_its_own() -> None:
+    beats: list[object] = []
+    heart = Heart(0, beats.append)
+    heart.start()
+    heart.reach(phase="train", epoch=1)
+
+    assert heart.progress == Progress("train", 0, 1)
+    assert beats == []
+
+
+@pytest.fixture
+def stop() -> Iterator[Stop]:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+    stop = Stop()
+    stop.listen()
+    yield stop
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_nobody_asks_at_first(stop: Stop) -> None:
+    stop.hear("continue")
+    stop.check()
+
+    assert not stop.wanted
+
+
+def test_a_cancel_waits_for_the_batch_to_end(stop: Stop) -> None:
+    stop.hear("cancel")
+
+    assert (stop.wanted, stop.code, stop.outranks_success) == (True, "cancelled", True)
+    with pytest.raises(Interrupted):
+        stop.check()
+
+
+def test_a_cancel_throws_the_main_thread_out_of_what_can_be_interrupted(stop: Stop) -> None:
+    with pytest.raises(Interrupted), stop.interruptible():
+        stop.hear("cancel")
+        signal.pause()
+
+
+def test_a_signal_throws_the_main_thread_out_too(stop: Stop) -> None:
+    with pytest.raises(Interrupted), stop.interruptible():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert (stop.code, stop.outranks_success) == ("terminated", False)
+
+
+def test_a_signal_before_the_block_is_not_forgotten(stop: Stop) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), stop.interruptible():
+        pytest.fail("nothing more is done")
+
+
+def test_a_cancel_outranks_the_signal_that_came_with_it(stop: Stop) -> None:
+    signal.raise_signal(signal.SIGTERM)
+    stop.hear("cancel")
+
+    assert stop.code == "cancelled"
+
+
+def test_once_the_end_is_decided_nothing_is_heard(stop: Stop) -> None:
+    stop.settle()
+    stop.hear("stop")
+    stop.check()
+
+    assert not stop.wanted
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "standing"),
+    [
+        ({"epoch": 1, "optimizer": {}, "train_args": {"epochs": 5}}, Standing(2, complete=False)),
+        ({"epoch": 4, "optimizer": {}, "train_args": {"epochs": 5}}, Standing(5, complete=True)),
+        ({"epoch": -1, "optimizer": {}, "train_args": {"epochs": 5}}, Standing(0, complete=False)),
+        ({"epoch": -1, "optimizer": None, "train_args": {"epochs": 5}}, Standing(5, complete=True)),
+    ],
+    ids=["midway", "last epoch done", "within the first epoch", "stripped"],
+)
+def test_a_checkpoint_says_how_far_it_is(checkpoint: dict[str, object], standing: Standing) -> None:
+    assert read_standing(checkpoint, epochs=5) == standing
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {},
+        {"epoch": 1},
+        {"epoch": "x", "train_args": {"epochs": 5}},
+        {"epoch": -1, "optimizer": None, "train_args": {"epochs": 3}},
+    ],
+    ids=["empty", "no arguments", "no number", "ended earlier than wanted"],
+)
+def test_a_checkpoint_that_cannot_be_continued_says_why(checkpoint: dict[str, object]) -> None:
+    with pytest.raises(ResumeError):
+        read_standing(checkpoint, epochs=5)
+
+
+def nothing() -> None:
+    """Interrupt nothing."""
+
+
+def test_what_is_stored_is_found_again_by_its_uri(tmp_path: Path) -> None:
+    source = tmp_path / "last.pt"
+    source.write_bytes(b"weights")
+    storage = LocalStorage(tmp_path / "a bucket")
+
+    stored = storage.store(source, "checkpoints/job-7/last.pt")
+    fetched = storage.fetch_uri(stored.uri, tmp_path / "back.pt", nothing)
+
+    assert fetched == stored
+    assert stored.uri == f"file://{tmp_path}/a%20bucket/checkpoints/job-7/last.pt"
+    assert (tmp_path / "back.pt").read_bytes() == b"weights"
+    folder = tmp_path / "a bucket/checkpoints/job-7"
+    assert [file.name for file in folder.iterdir()] == ["last.pt"]
+    assert storage.sibling(stored.uri, "best.pt").endswith("/checkpoints/job-7/best.pt")
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/last.pt", "file://elsewhere/x", "file:///none.pt"])
+def test_an_address_with_nothing_behind_it_is_missing(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(ObjectMissingError):
+        LocalStorage(tmp_path).fetch_uri(uri, tmp_path / "x", nothing)
+
+
+@pytest.mark.parametrize("storage_type", ["s3", "r2"])
+def test_storage_that_comes_later_is_refused_in_words(storage_type: str) -> None:
+    with pytest.raises(StorageUnsupportedError, match=storage_type):
+        open_storage(storage_type, "bucket")
+
+
+def test_mlflow_keeps_its_files_beside_its_data_base(tmp_path: Path) -> None:
+    uri = default_uri(tmp_path)
+
+    assert uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert artifact_location(uri) == (tmp_path / "mlartifacts").as_uri()
+    assert artifact_location("http://mlflow:5000") is None

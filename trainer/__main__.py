@@ -1,0 +1,58 @@
+"""`python -m trainer`: one attempt of one job, described by the environment."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import os
+import sys
+
+from trainer import logs
+from trainer.configuration import read_configuration
+from trainer.errors import ConfigurationError, Interrupted
+from trainer.run import run
+from trainer.stop import EXIT_CODE, Stop
+
+log = logging.getLogger(__name__)
+
+HEAVY = ("torch", "ultralytics", "mlflow")
+WRONG_USAGE = 2
+NOT_INSTALLED = 3
+
+
+def main() -> int:
+    """Return the exit code: 0 trained, 1 failed, 2 wrong environment, 3 not installed, 143 told."""
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only look whether it could train")
+    checking = parser.parse_args().check
+    missing = [name for name in HEAVY if importlib.util.find_spec(name) is None]
+    if missing:
+        _complain(f"Training needs {', '.join(missing)}: pip install 'epochlog[trainer]'")
+        return NOT_INSTALLED
+    if checking:
+        return 0
+    try:
+        configuration = read_configuration(os.environ)
+    except ConfigurationError as error:
+        _complain(str(error))
+        return WRONG_USAGE
+    stamper = logs.start(configuration.trace_id)
+    code = 1
+    try:
+        code = run(configuration, Stop())
+    except Interrupted:
+        code = EXIT_CODE
+    except Exception:
+        log.exception("the trainer itself failed")
+    logs.finish(stamper)
+    # Not sys.exit: a library's thread or atexit hook must not hold an ended attempt up.
+    os._exit(code)
+
+
+def _complain(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

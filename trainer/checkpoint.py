@@ -1,0 +1,38 @@
+"""What a checkpoint says about itself. Pure: `train` reads the file, this reads its content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.errors import ResumeError
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the training in a checkpoint is."""
+
+    epochs_done: int
+    complete: bool
+
+
+def read_standing(checkpoint: Mapping[str, Any], epochs: int) -> Standing:
+    """Return how far it is towards `epochs`; raise ResumeError where it cannot be continued."""
+    epoch, aimed_at = checkpoint.get("epoch"), _epochs_aimed_at(checkpoint)
+    if not isinstance(epoch, int) or aimed_at is None:
+        raise ResumeError("The checkpoint does not say how far its training was.")
+    # Ultralytics strips the optimizer, and the epoch's number, once a training has ended.
+    if epoch < 0 and checkpoint.get("optimizer") is None:
+        if aimed_at < epochs:
+            raise ResumeError(
+                f"The checkpoint's training ended at {aimed_at} epochs, and {epochs} are wanted."
+            )
+        return Standing(aimed_at, complete=True)
+    return Standing(epoch + 1, complete=epoch + 1 >= epochs)
+
+
+def _epochs_aimed_at(checkpoint: Mapping[str, Any]) -> int | None:
+    arguments = checkpoint.get("train_args")
+    epochs = arguments.get("epochs") if isinstance(arguments, Mapping) else None
+    return epochs if isinstance(epochs, int) else None

@@ -1,0 +1,145 @@
+"""What the environment asks for: read once, checked once, then never changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from trainer.errors import ConfigurationError
+
+STORAGE_TYPES = ("local", "s3", "r2")
+# It stands in every log line, so it must not be able to look like another line or record.
+TRACE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+SMALLEST_IMAGE = 32  # the coarsest stride of the YOLO family
+AUTO_BATCH = -1  # ultralytics then measures the GPU itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One attempt of one job, as its launcher described it."""
+
+    job_id: int
+    attempt: int
+    trace_id: str
+    base_url: str
+    token: str = field(repr=False)
+    storage_type: str
+    bucket: str
+    dataset_id: str
+    model_name: str
+    epochs: int
+    imgsz: int
+    batch: int
+    resume_from: str | None
+    mlflow_uri: str | None
+    heartbeat_seconds: float
+    train_params: str
+    work_dir: Path | None
+
+
+def read_configuration(environment: Mapping[str, str]) -> Configuration:
+    """Return the attempt, or raise ConfigurationError naming the first variable that is wrong."""
+    return Configuration(
+        job_id=_whole(environment, "JOB_ID", smallest=1),
+        attempt=_whole(environment, "ATTEMPT", smallest=1),
+        trace_id=_trace_id(environment),
+        base_url=_base_url(environment),
+        token=_text(environment, "CALLBACK_TOKEN"),
+        storage_type=_storage_type(environment),
+        bucket=_text(environment, "BUCKET"),
+        dataset_id=_text(environment, "DATASET_ID"),
+        model_name=_text(environment, "MODEL_NAME"),
+        epochs=_whole(environment, "EPOCHS", smallest=1),
+        imgsz=_whole(environment, "IMGSZ", smallest=SMALLEST_IMAGE, default=640),
+        batch=_batch(environment),
+        resume_from=_optional(environment, "RESUME_FROM"),
+        mlflow_uri=_optional(environment, "MLFLOW_TRACKING_URI"),
+        heartbeat_seconds=_seconds(environment, "HEARTBEAT_SECONDS", default=30),
+        train_params=_optional(environment, "TRAIN_PARAMS") or "{}",
+        work_dir=_work_dir(environment),
+    )
+
+
+def _optional(environment: Mapping[str, str], name: str) -> str | None:
+    return environment.get(name, "").strip() or None
+
+
+def _text(environment: Mapping[str, str], name: str) -> str:
+    value = _optional(environment, name)
+    if value is None:
+        raise ConfigurationError(f"The variable {name} is missing.")
+    return value
+
+
+def _whole(
+    environment: Mapping[str, str], name: str, *, smallest: int, default: int | None = None
+) -> int:
+    text = _optional(environment, name)
+    if text is None and default is not None:
+        return default
+    text = _text(environment, name)
+    wanted = f"The variable {name} must be a whole number of at least {smallest}, not {text!r}."
+    try:
+        value = int(text)
+    except ValueError:
+        raise ConfigurationError(wanted) from None
+    if value < smallest:
+        raise ConfigurationError(wanted)
+    return value
+
+
+def _batch(environment: Mapping[str, str]) -> int:
+    if _optional(environment, "BATCH") == str(AUTO_BATCH):
+        return AUTO_BATCH
+    return _whole(environment, "BATCH", smallest=1, default=16)
+
+
+def _seconds(environment: Mapping[str, str], name: str, *, default: float) -> float:
+    text = _optional(environment, name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise ConfigurationError(
+            f"The variable {name} must be a number of seconds, 0 or more, not {text!r}."
+        )
+    return value
+
+
+def _trace_id(environment: Mapping[str, str]) -> str:
+    value = _text(environment, "TRACE_ID")
+    if not TRACE_ID.fullmatch(value):
+        raise ConfigurationError(
+            f"The variable TRACE_ID must be letters, digits and . _ : - only, not {value!r}."
+        )
+    return value
+
+
+def _base_url(environment: Mapping[str, str]) -> str:
+    value = _text(environment, "BACKEND_BASE_URL").rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise ConfigurationError(
+            f"The variable BACKEND_BASE_URL must be an http:// or https:// address, not {value!r}."
+        )
+    return value
+
+
+def _storage_type(environment: Mapping[str, str]) -> str:
+    value = _text(environment, "STORAGE_TYPE")
+    if value not in STORAGE_TYPES:
+        raise ConfigurationError(
+            f"The variable STORAGE_TYPE must be one of {', '.join(STORAGE_TYPES)}, not {value!r}."
+        )
+    return value
+
+
+def _work_dir(environment: Mapping[str, str]) -> Path | None:
+    value = _optional(environment, "WORK_DIR")
+    return Path(value).absolute() if value else None

@@ -1,0 +1,76 @@
+"""How far the attempt is, and the heartbeat that says so between epochs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The last batch seen. Without an epoch, the attempt is before or after its training."""
+
+    phase: str = "start"
+    epochs: int = 0
+    epoch: int | None = None
+    batch: int = 0
+    batches: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """How much of the whole training is over, 0 to 1."""
+        if self.epoch is None or not self.epochs:
+            return 0.0
+        part = self.batch / self.batches if self.batches else 0.0
+        return min(1.0, (self.epoch - 1 + part) / self.epochs)
+
+
+def heartbeat(progress: Progress, gpu: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the body of a timed heartbeat."""
+    body: dict[str, Any] = {"phase": progress.phase}
+    if progress.epoch is not None:
+        body |= {
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "batch": progress.batch,
+            "batches": progress.batches,
+            "progress": round(progress.fraction, 6),
+        }
+    return body | ({"gpu": gpu} if gpu else {})
+
+
+class Heart:
+    """Beats on its own clock; what it says is only what the training really reached."""
+
+    def __init__(self, seconds: float, beat: Callable[[dict[str, Any]], None]) -> None:
+        """Take the interval (0: never on its own) and where a beat goes."""
+        self.progress = Progress()
+        self.gpu: Callable[[], dict[str, Any] | None] = lambda: None
+        self._seconds = seconds
+        self._beat = beat
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to beat."""
+        if self._seconds:
+            threading.Thread(target=self._run, name="heart", daemon=True).start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._stopped.set()
+
+    def reach(self, **changes: Any) -> None:
+        """Note how far it is now. One thread writes, and readers see the old or the new."""
+        self.progress = replace(self.progress, **changes)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            try:
+                self._beat(heartbeat(self.progress, self.gpu()))
+            except Exception:
+                log.exception("a heartbeat was missed")

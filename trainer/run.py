@@ -1,0 +1,304 @@
+"""One attempt, from its first callback to `done`: fetch, unpack, prepare, train, upload."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, assert_never
+
+from trainer.callbacks import Callbacks
+from trainer.configuration import Configuration
+from trainer.dataset import fetch_dataset, prepare_dataset
+from trainer.errors import Interrupted, ObjectMissingError, ResumeError, TrainerError
+from trainer.offline import offline_environment
+from trainer.params import read_params, resolve_model
+from trainer.progress import Heart
+from trainer.recorder import Recorder, artifact
+from trainer.stop import EXIT_CODE, Stop
+from trainer.storage import Storage, open_storage
+from trainer.tracking import Tracking, default_uri
+from trainer.unpack import unpack
+
+if TYPE_CHECKING:
+    from trainer.train import Plan
+
+log = logging.getLogger(__name__)
+
+# How long the last word is repeated to a service that does not answer.
+DONE_PATIENCE = 600.0
+# How long MLflow may take to end; less where somebody waits for us to go.
+TRACKING_PATIENCE = 60.0
+TRACKING_PATIENCE_STOPPED = 5.0
+# A cancel is often said in the answer to what we have just sent: hear it before the last word.
+HEARING_PATIENCE = 3.0
+LONGEST_MESSAGE = 2000
+
+
+def run(configuration: Configuration, stop: Stop) -> int:
+    """Do the attempt and tell the service; return the exit code."""
+    stop.listen()
+    callbacks = Callbacks(
+        base_url=configuration.base_url,
+        job_id=configuration.job_id,
+        trace_id=configuration.trace_id,
+        token=configuration.token,
+        hear=stop.hear,
+    )
+    heart = Heart(
+        configuration.heartbeat_seconds, lambda body: callbacks.heartbeat(body, timed=True)
+    )
+    heart.start()
+    tracking = _open_tracking(configuration, callbacks)
+    with work_folder(configuration.work_dir) as work:
+        attempt = Attempt(
+            configuration=configuration,
+            stop=stop,
+            callbacks=callbacks,
+            heart=heart,
+            tracking=tracking,
+            work=work,
+        )
+        ended = _end_of(attempt)
+        stop.hold()
+        code = _say_how_it_ended(ended, stop, callbacks, tracking, heart)
+    callbacks.close()
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The training went through."""
+
+    metrics: dict[str, float]
+    artifacts: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something went wrong."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Somebody asked the trainer to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """The phases of one attempt, in order."""
+
+    configuration: Configuration
+    stop: Stop
+    callbacks: Callbacks
+    heart: Heart
+    tracking: Tracking
+    work: Path
+
+    def do(self) -> Succeeded:
+        """Fetch, unpack, prepare, train, upload."""
+        configuration = self.configuration
+        with self.stop.interruptible():
+            params = read_params(configuration.train_params)
+            model = resolve_model(configuration.model_name)
+            storage = open_storage(configuration.storage_type, configuration.bucket)
+            recorder = self._recorder(storage)
+            data = self._dataset(storage, recorder)
+            recorder.phase("prepare")
+            train = _import_train(self.work)
+            plan = train.Plan(
+                model=model,
+                data=data,
+                epochs=configuration.epochs,
+                imgsz=configuration.imgsz,
+                batch=configuration.batch,
+                params=params,
+                folder=self.work / "run",
+            )
+            train.check_arguments(plan)
+            metrics = self._train(train, plan, storage, recorder)
+        recorder.phase("upload")
+        return self._upload(plan, metrics, recorder)
+
+    def _recorder(self, storage: Storage) -> Recorder:
+        return Recorder(
+            job_id=self.configuration.job_id,
+            callbacks=self.callbacks,
+            heart=self.heart,
+            tracking=self.tracking,
+            storage=storage,
+        )
+
+    def _dataset(self, storage: Storage, recorder: Recorder) -> Path:
+        dataset_id, archive = self.configuration.dataset_id, self.work / "dataset.zip"
+        recorder.phase("fetch_dataset")
+        stored = fetch_dataset(storage, dataset_id, archive, self.stop.check)
+        self.callbacks.event(
+            "dataset_fetched", dataset_id=dataset_id, **artifact(archive.name, stored)
+        )
+        recorder.phase("unpack_dataset")
+        root, description = self.work / "dataset", self.work / "data.yaml"
+        unpack(archive, root, self.stop.check)
+        archive.unlink()
+        prepare_dataset(root, description)
+        return description
+
+    def _train(
+        self, train: ModuleType, plan: Plan, storage: Storage, recorder: Recorder
+    ) -> dict[str, float]:
+        uri = self.configuration.resume_from
+        metrics: dict[str, float] | None = None
+        if uri is not None:
+            metrics = self._resume(train, plan, storage, recorder, uri)
+        return metrics if metrics is not None else train.train(plan, recorder, self.stop)
+
+    def _resume(
+        self, train: ModuleType, plan: Plan, storage: Storage, recorder: Recorder, uri: str
+    ) -> dict[str, float] | None:
+        """Go on from a checkpoint; None where only a start from the first epoch is left."""
+        checkpoint = self.work / "resume.pt"
+        try:
+            storage.fetch_uri(uri, checkpoint, self.stop.check)
+            standing = train.read_checkpoint(checkpoint, plan)
+        except (ObjectMissingError, ResumeError) as error:
+            recorder.remark("resume_failed", uri=uri, message=str(error))
+            return None
+        plan.last.parent.mkdir(parents=True, exist_ok=True)
+        self._fetch_best(storage, uri, plan, checkpoint if standing.complete else None)
+        if not standing.complete:
+            plan = replace(plan, resumed_from=uri)
+            return dict(train.resume(plan, checkpoint, standing, recorder, self.stop))
+        message = f"All {standing.epochs_done} epochs were done already; only validating."
+        recorder.remark("resume_complete", uri=uri, message=message)
+        checkpoint.replace(plan.last)
+        return dict(train.finish(plan))
+
+    def _fetch_best(self, storage: Storage, uri: str, plan: Plan, otherwise: Path | None) -> None:
+        """Bring back the best weights so far: no later epoch may be better."""
+        try:
+            storage.fetch_uri(storage.sibling(uri, plan.best.name), plan.best, self.stop.check)
+        except ObjectMissingError:
+            if otherwise is not None:
+                shutil.copyfile(otherwise, plan.best)
+
+    def _upload(self, plan: Plan, metrics: dict[str, float], recorder: Recorder) -> Succeeded:
+        self.tracking.artifact(plan.best)
+        files = [plan.best, plan.last]
+        return Succeeded(metrics, [artifact(file.name, recorder.store(file)) for file in files])
+
+
+def _end_of(attempt: Attempt) -> Succeeded | Failed | Left:
+    """Return how the attempt ended, whatever happened in it."""
+    try:
+        return attempt.do()
+    except Interrupted:
+        return Left()
+    except TrainerError as error:
+        log.exception("the attempt failed: %s", error.code)
+        return Failed(error.code, str(error), error.retryable)
+    except Exception as error:
+        log.exception("the attempt failed")
+        text = " ".join(str(error).split())
+        return Failed("error", f"{type(error).__name__}: {text}", retryable=True)
+
+
+def _say_how_it_ended(
+    ended: Succeeded | Failed | Left,
+    stop: Stop,
+    callbacks: Callbacks,
+    tracking: Tracking,
+    heart: Heart,
+) -> int:
+    if isinstance(ended, Succeeded):
+        run_id = tracking.finish("FINISHED", TRACKING_PATIENCE)
+    elif stop.wanted:
+        # What broke while it was being thrown out is no fault of its own.
+        callbacks.flush(HEARING_PATIENCE)
+        ended = Left()
+        run_id = tracking.run_id
+    else:
+        run_id = tracking.finish("FAILED", TRACKING_PATIENCE)
+    if stop.outranks_success:
+        ended = Left()
+    stop.settle()
+    heart.stop()
+    heard = stop.abandoned or _say_done(_done_body(ended, run_id, stop), callbacks)
+    if isinstance(ended, Left):
+        tracking.finish("KILLED", TRACKING_PATIENCE_STOPPED)
+        return EXIT_CODE
+    return 0 if heard and isinstance(ended, Succeeded) else 1
+
+
+def _say_done(body: dict[str, Any], callbacks: Callbacks) -> bool:
+    log.info("done: %s %s", body["status"], body.get("error", ""))
+    heard = callbacks.done(body, patience=DONE_PATIENCE)
+    if not heard:
+        log.error("the service never took the result")
+    return heard
+
+
+def _done_body(ended: Succeeded | Failed | Left, run_id: str | None, stop: Stop) -> dict[str, Any]:
+    body: dict[str, Any] = {"mlflow_run_id": run_id} if run_id else {}
+    match ended:
+        case Succeeded(metrics, artifacts):
+            return {"status": "succeeded", **body, "artifacts": artifacts, "metrics": metrics}
+        case Failed(code, message, retryable):
+            error = {"code": code, "message": message[:LONGEST_MESSAGE], "retryable": retryable}
+            return {"status": "failed", **body, "error": error}
+        case Left():
+            words = "cancelled" if stop.cancelled else "told to end by a signal"
+            left = Failed(stop.code, f"The training was {words}.", retryable=not stop.cancelled)
+            return _done_body(left, run_id, stop)
+        case _:
+            assert_never(ended)
+
+
+def _import_train(work: Path) -> ModuleType:
+    """Import torch and ultralytics, once they can only write to the work folder."""
+    os.environ.update(offline_environment(work, os.environ))
+    began = time.monotonic()
+    from trainer import train  # noqa: PLC0415 - seconds, and only after the environment
+
+    log.info("torch and ultralytics were imported in %.1f s", time.monotonic() - began)
+    train.stay_offline()
+    return train
+
+
+def _open_tracking(configuration: Configuration, callbacks: Callbacks) -> Tracking:
+    return Tracking(
+        uri=configuration.mlflow_uri or default_uri(configuration.work_dir or Path.cwd()),
+        run_name=f"job-{configuration.job_id}-attempt-{configuration.attempt}",
+        tags={
+            "epochlog.job_id": str(configuration.job_id),
+            "epochlog.attempt": str(configuration.attempt),
+            "epochlog.trace_id": configuration.trace_id,
+        },
+        lost=lambda why: callbacks.event("mlflow_unavailable", message=why[:LONGEST_MESSAGE]),
+    )
+
+
+@contextmanager
+def work_folder(wanted: Path | None) -> Iterator[Path]:
+    """Give a scratch folder; one that we made up ourselves is gone afterwards."""
+    if wanted is None:
+        with tempfile.TemporaryDirectory(prefix="epochlog-", ignore_cleanup_errors=True) as made:
+            yield Path(made).resolve()
+        return
+    wanted.mkdir(parents=True, exist_ok=True)
+    for leftover in ("dataset", "run"):  # of an earlier process of the same attempt
+        shutil.rmtree(wanted / leftover, ignore_errors=True)
+    try:
+        yield wanted
+    finally:
+        shutil.rmtree(wanted / "dataset", ignore_errors=True)
