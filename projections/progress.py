@@ -84,14 +84,19 @@ def _with_metrics(
 
 
 def _to(progress: Progress, epoch: int | None, batch: int | None, batches: int | None) -> Progress:
-    if epoch is None or _place(epoch, batch) <= _place(progress.epoch, progress.batch):
+    if epoch is None:  # a trainer that only counts batches
+        epoch, batch = progress.epoch, progress.batch if batch is None else batch
+    if _place(epoch, batch) <= _place(progress.epoch, progress.batch):
         return progress
     return replace(progress, epoch=epoch, batch=batch, batches=batches)
 
 
 def _place(epoch: int, batch: int | None) -> tuple[int, bool, int]:
-    """Order points of a training: within an epoch its batches come before its end."""
-    return epoch, batch is None, batch or 0
+    """Order points of a training: within an epoch its batches come before its end.
+
+    There is no end of epoch 0: it stands for the start, or for the first of who counts from 0.
+    """
+    return epoch, batch is None and epoch > 0, -1 if batch is None else batch
 
 
 def _with_fraction(progress: Progress, said: float | None) -> Progress:

@@ -207,7 +207,7 @@ def _called_back(
         reason = Reason("called_back", f"The trainer of attempt {record.attempt} called back.")
         state = _started(state, record, Rule.CALLBACK_MEANS_RUNNING, reason)
     before, own = state.attempt_progress, advance(state.attempt_progress, event)
-    moved = (own.epoch, own.batch) != (before.epoch, before.batch)
+    moved = (own.epoch, own.batch, own.fraction) != (before.epoch, before.batch, before.fraction)
     state = replace(
         state,
         alive_at=record.recorded_at,

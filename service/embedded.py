@@ -119,10 +119,10 @@ class _Server:
 
     def stop(self) -> None:
         with self._one_error():
-            for mode, limit in (("fast", STOP_LIMIT), ("immediate", STOP_LIMIT)):
-                if self._postmaster() is None:
-                    break
-                self._run("pg_ctl", "stop", "-m", mode, "-t", str(limit), limit=limit + 10)
+            stop = ("pg_ctl", "stop", "-t", str(STOP_LIMIT), "-m")
+            for mode in ("fast", "immediate"):
+                if self._postmaster() is not None:
+                    self._run(*stop, mode, limit=STOP_LIMIT + 10)
             self._clear_away()
             with suppress(OSError):
                 self.socket.rmdir()

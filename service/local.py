@@ -172,19 +172,30 @@ def check_command(command: Sequence[str]) -> None:
     if list(command) != [sys.executable, "-m", "trainer"]:
         return
     with suppress(subprocess.TimeoutExpired):  # slow is not missing
-        asked = subprocess.run(  # noqa: S603 - our own trainer
-            [*command, "--check"],
-            env=surroundings(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=CHECK_SECONDS,
-            check=False,
+        ask_trainer([*command, "--check"])
+
+
+def ask_trainer(command: Sequence[str]) -> None:
+    """Raise SettingsError where our own trainer says that it could not train."""
+    asked = subprocess.run(  # noqa: S603 - our own trainer
+        command,
+        env=surroundings(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=CHECK_SECONDS,
+        check=False,
+    )
+    if asked.returncode == LIBRARIES_MISSING:
+        raise SettingsError(
+            "The trainer's libraries are missing: run `pip install 'epochlog[trainer]'`, "
+            "or set EPOCHLOG_TRAINER_COMMAND to a command that trains."
         )
-        if asked.returncode == LIBRARIES_MISSING:
-            raise SettingsError(
-                "The trainer's libraries are missing: run `pip install 'epochlog[trainer]'`, "
-                "or set EPOCHLOG_TRAINER_COMMAND to a command that trains."
-            )
+    if asked.returncode != 0:
+        said = asked.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2].rstrip(".")
+        raise SettingsError(
+            "EPOCHLOG_TRAINER_COMMAND needs a command that can run, "
+            f"but the trainer's own check ended with exit code {asked.returncode}: {said}."
+        )
 
 
 def surroundings() -> dict[str, str]:
@@ -232,6 +243,7 @@ def judge(run: Path) -> Sighting:
         return Gone(
             exit_code=ended.get("exit_code"),
             signal=ended.get("signal"),
+            refused=ended.get("refused", False),
             message=ended.get("message", ""),
         )
     process = read(run / "process.json")

@@ -24,6 +24,9 @@ ORPHANS_GRACE = 0.5  # seconds in which what a dead trainer left may tidy up its
 ORPHANS_GIVE_UP = 5.0  # seconds after which the end is reported, whatever hangs in the kernel
 WRITE_TRIES = 60  # seconds, one try each: a full disk must not lose an exit code
 
+NEVER = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.E2BIG}
+"""Why exec fails for good; what else stops a start (no memory, a full disk) may pass."""
+
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -35,16 +38,18 @@ def keep(run: Path) -> None:
     if not claim(run, facts):
         return
     try:
-        command = json.loads((run / "launch.json").read_bytes())["command"]
-        adopt_orphans()
-        end = attend(run, command, facts)
+        pid = start(run, facts)
     except OSError as error:
-        end = refusal(error.errno, f"the trainer cannot be started: {error}")
+        end = never_ran(error)
+    else:
+        end = ended(wait(pid))
     insist(run / "exit.json", end | {"at": time.time()})
 
 
-def attend(run: Path, command: list[str], facts: Facts) -> Facts:
-    """Start `command`, and return how it ended."""
+def start(run: Path, facts: Facts) -> int:
+    """Start the command of launch.json and return its pid; OSError where it never ran."""
+    command = json.loads((run / "launch.json").read_bytes())["command"]
+    adopt_orphans()
     pid, gate, told = fork_held(command)
     try:
         # Written before the trainer runs its first instruction: killed at any moment, this
@@ -55,17 +60,29 @@ def attend(run: Path, command: list[str], facts: Facts) -> Facts:
     finally:
         os.close(gate)
     if failed := os.read(told, 32):
-        why = f"{command[0]} cannot be started: {os.strerror(int(failed))}"
-        return refusal(int(failed), why)
-    status = wait(pid)
+        raise ExecError(int(failed), os.strerror(int(failed)), command[0])
+    return pid
+
+
+class ExecError(OSError):
+    """The kernel would not run the command."""
+
+
+def never_ran(error: OSError) -> Facts:
+    """The end of a command that never ran, numbered as shells do."""
+    return {
+        "exit_code": 127 if error.errno == errno.ENOENT else 126,
+        "signal": None,
+        "refused": isinstance(error, ExecError) and error.errno in NEVER,
+        "message": f"The trainer cannot be started: {error.strerror}: {error.filename}.",
+    }
+
+
+def ended(status: int) -> Facts:
+    """The end that a wait status tells."""
     if os.WIFSIGNALED(status):
         return {"exit_code": None, "signal": os.WTERMSIG(status)}
     return {"exit_code": os.WEXITSTATUS(status), "signal": None}
-
-
-def refusal(number: int | None, message: str) -> Facts:
-    """The end of a command that never ran, numbered as shells do."""
-    return {"exit_code": 127 if number == errno.ENOENT else 126, "signal": None, "message": message}
 
 
 def claim(run: Path, facts: Facts) -> bool:
@@ -137,7 +154,7 @@ def end_leftovers(trainer: int) -> None:
     began = time.monotonic()
     while (left := orphans(trainer)) and (waited := time.monotonic() - began) < ORPHANS_GIVE_UP:
         for pid in left if waited > ORPHANS_GRACE else ():
-            with suppress(ProcessLookupError):
+            with suppress(OSError):  # gone by now, or another user's
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
     with suppress(ProcessLookupError, PermissionError):  # nobody there; only zombies (macOS)

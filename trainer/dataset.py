@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,14 @@ IMAGES = frozenset(
 KEPT = ("names", "nc", "channels", "kpt_shape", "flip_idx", "kpt_names")
 
 
-def fetch_dataset(
-    storage: Storage, dataset_id: str, target: Path, check: Callable[[], None]
-) -> Stored:
+def fetch_dataset(storage: Storage, dataset_id: str, target: Path) -> Stored:
     """Copy the data set's zip here."""
     if not PLAIN_NAME.fullmatch(dataset_id):
         raise DatasetInvalidError(
             f"The data set's id {dataset_id!r} is not a plain name of letters, digits and . _ - ."
         )
     try:
-        return storage.fetch(f"datasets/{dataset_id}.zip", target, check)
+        return storage.fetch(f"datasets/{dataset_id}.zip", target)
     except ObjectMissingError as error:
         raise DatasetMissingError(str(error)) from error
 

@@ -16,7 +16,7 @@ READ_SIZE = 64 * 1024
 # A line without an end must not fill the memory.
 LONGEST_LINE = 16 * 1024
 # Colours and cursor moves are for terminals; a log is read by programs.
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def mark(trace_id: str) -> str:

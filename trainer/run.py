@@ -6,13 +6,14 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, assert_never
 
 from trainer.callbacks import Callbacks
 from trainer.configuration import Configuration
@@ -44,7 +45,6 @@ LONGEST_MESSAGE = 2000
 
 def run(configuration: Configuration, stop: Stop) -> int:
     """Do the attempt and tell the service; return the exit code."""
-    stop.listen()
     callbacks = Callbacks(
         base_url=configuration.base_url,
         job_id=configuration.job_id,
@@ -55,20 +55,18 @@ def run(configuration: Configuration, stop: Stop) -> int:
     heart = Heart(
         configuration.heartbeat_seconds, lambda body: callbacks.heartbeat(body, timed=True)
     )
-    heart.start()
-    tracking = _open_tracking(configuration, callbacks)
     with work_folder(configuration.work_dir) as work:
         attempt = Attempt(
             configuration=configuration,
             stop=stop,
             callbacks=callbacks,
             heart=heart,
-            tracking=tracking,
+            tracking=_open_tracking(configuration, callbacks),
             work=work,
         )
-        ended = _end_of(attempt)
-        stop.hold()
-        code = _say_how_it_ended(ended, stop, callbacks, tracking, heart)
+        stop.listen(attempt.leave)
+        heart.start()
+        code = attempt.end(_outcome_of(attempt))
     callbacks.close()
     return code
 
@@ -95,6 +93,9 @@ class Left:
     """Somebody asked the trainer to end."""
 
 
+Outcome: TypeAlias = Succeeded | Failed | Left
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """The phases of one attempt, in order."""
@@ -109,27 +110,65 @@ class Attempt:
     def do(self) -> Succeeded:
         """Fetch, unpack, prepare, train, upload."""
         configuration = self.configuration
-        with self.stop.interruptible():
-            params = read_params(configuration.train_params)
-            model = resolve_model(configuration.model_name)
-            storage = open_storage(configuration.storage_type, configuration.bucket)
-            recorder = self._recorder(storage)
-            data = self._dataset(storage, recorder)
-            recorder.phase("prepare")
-            train = _import_train(self.work)
-            plan = train.Plan(
-                model=model,
-                data=data,
-                epochs=configuration.epochs,
-                imgsz=configuration.imgsz,
-                batch=configuration.batch,
-                params=params,
-                folder=self.work / "run",
-            )
-            train.check_arguments(plan)
-            metrics = self._train(train, plan, storage, recorder)
+        params = read_params(configuration.train_params)
+        model = resolve_model(configuration.model_name)
+        storage = open_storage(configuration.storage_type, configuration.bucket)
+        recorder = self._recorder(storage)
+        data = self._dataset(storage, recorder)
+        recorder.phase("prepare")
+        train = _import_train(self.work)
+        plan = train.Plan(
+            model=model,
+            data=data,
+            epochs=configuration.epochs,
+            imgsz=configuration.imgsz,
+            batch=configuration.batch,
+            params=params,
+            folder=self.work / "run",
+        )
+        train.check_arguments(plan)
+        metrics = self._train(train, plan, storage, recorder)
+        self.stop.hold()
         recorder.phase("upload")
         return self._upload(plan, metrics, recorder)
+
+    def end(self, ended: Outcome) -> int:
+        """Tell the service how it went, once; return the exit code."""
+        if isinstance(ended, Failed) and self.stop.wanted:
+            ended = Left()  # what breaks while it is told to end is no fault of its own
+        run_id = self.tracking.run_id
+        if isinstance(ended, Left):
+            self.callbacks.flush(HEARING_PATIENCE)
+        else:
+            status = "FINISHED" if isinstance(ended, Succeeded) else "FAILED"
+            run_id = self.tracking.finish(status, TRACKING_PATIENCE)
+        if not self.stop.claim():
+            threading.Event().wait()  # another thread is ending the process
+        if self.stop.outranks_success:
+            ended = Left()
+        self.heart.stop()
+        heard = self._say_done(_done_body(ended, run_id, self.stop))
+        if isinstance(ended, Left):
+            self.tracking.finish("KILLED", TRACKING_PATIENCE_STOPPED)
+            return EXIT_CODE
+        return 0 if heard and isinstance(ended, Succeeded) else 1
+
+    def leave(self) -> NoReturn:
+        """End the process without its main thread: there is nothing to keep, or nobody wants it."""
+        self.heart.stop()
+        if not self.stop.abandoned:
+            self.callbacks.flush(HEARING_PATIENCE)
+            self._say_done(_done_body(Left(), self.tracking.run_id, self.stop))
+        self.tracking.finish("KILLED", TRACKING_PATIENCE_STOPPED)
+        clean(self.work, made_up=self.configuration.work_dir is None)
+        os._exit(EXIT_CODE)
+
+    def _say_done(self, body: dict[str, Any]) -> bool:
+        log.info("done: %s %s", body["status"], body.get("error", ""))
+        heard = self.callbacks.done(body, patience=DONE_PATIENCE)
+        if not heard:
+            log.error("the service never took the result")
+        return heard
 
     def _recorder(self, storage: Storage) -> Recorder:
         return Recorder(
@@ -143,13 +182,13 @@ class Attempt:
     def _dataset(self, storage: Storage, recorder: Recorder) -> Path:
         dataset_id, archive = self.configuration.dataset_id, self.work / "dataset.zip"
         recorder.phase("fetch_dataset")
-        stored = fetch_dataset(storage, dataset_id, archive, self.stop.check)
+        stored = fetch_dataset(storage, dataset_id, archive)
         self.callbacks.event(
             "dataset_fetched", dataset_id=dataset_id, **artifact(archive.name, stored)
         )
         recorder.phase("unpack_dataset")
         root, description = self.work / "dataset", self.work / "data.yaml"
-        unpack(archive, root, self.stop.check)
+        unpack(archive, root)
         archive.unlink()
         prepare_dataset(root, description)
         return description
@@ -169,7 +208,7 @@ class Attempt:
         """Go on from a checkpoint; None where only a start from the first epoch is left."""
         checkpoint = self.work / "resume.pt"
         try:
-            storage.fetch_uri(uri, checkpoint, self.stop.check)
+            storage.fetch_uri(uri, checkpoint)
             standing = train.read_checkpoint(checkpoint, plan)
         except (ObjectMissingError, ResumeError) as error:
             recorder.remark("resume_failed", uri=uri, message=str(error))
@@ -187,7 +226,7 @@ class Attempt:
     def _fetch_best(self, storage: Storage, uri: str, plan: Plan, otherwise: Path | None) -> None:
         """Bring back the best weights so far: no later epoch may be better."""
         try:
-            storage.fetch_uri(storage.sibling(uri, plan.best.name), plan.best, self.stop.check)
+            storage.fetch_uri(storage.sibling(uri, plan.best.name), plan.best)
         except ObjectMissingError:
             if otherwise is not None:
                 shutil.copyfile(otherwise, plan.best)
@@ -198,8 +237,8 @@ class Attempt:
         return Succeeded(metrics, [artifact(file.name, recorder.store(file)) for file in files])
 
 
-def _end_of(attempt: Attempt) -> Succeeded | Failed | Left:
-    """Return how the attempt ended, whatever happened in it."""
+def _outcome_of(attempt: Attempt) -> Outcome:
+    """Return how the attempt went, whatever happened in it."""
     try:
         return attempt.do()
     except Interrupted:
@@ -211,41 +250,6 @@ def _end_of(attempt: Attempt) -> Succeeded | Failed | Left:
         log.exception("the attempt failed")
         text = " ".join(str(error).split())
         return Failed("error", f"{type(error).__name__}: {text}", retryable=True)
-
-
-def _say_how_it_ended(
-    ended: Succeeded | Failed | Left,
-    stop: Stop,
-    callbacks: Callbacks,
-    tracking: Tracking,
-    heart: Heart,
-) -> int:
-    if isinstance(ended, Succeeded):
-        run_id = tracking.finish("FINISHED", TRACKING_PATIENCE)
-    elif stop.wanted:
-        # What broke while it was being thrown out is no fault of its own.
-        callbacks.flush(HEARING_PATIENCE)
-        ended = Left()
-        run_id = tracking.run_id
-    else:
-        run_id = tracking.finish("FAILED", TRACKING_PATIENCE)
-    if stop.outranks_success:
-        ended = Left()
-    stop.settle()
-    heart.stop()
-    heard = stop.abandoned or _say_done(_done_body(ended, run_id, stop), callbacks)
-    if isinstance(ended, Left):
-        tracking.finish("KILLED", TRACKING_PATIENCE_STOPPED)
-        return EXIT_CODE
-    return 0 if heard and isinstance(ended, Succeeded) else 1
-
-
-def _say_done(body: dict[str, Any], callbacks: Callbacks) -> bool:
-    log.info("done: %s %s", body["status"], body.get("error", ""))
-    heard = callbacks.done(body, patience=DONE_PATIENCE)
-    if not heard:
-        log.error("the service never took the result")
-    return heard
 
 
 def _done_body(ended: Succeeded | Failed | Left, run_id: str | None, stop: Stop) -> dict[str, Any]:
@@ -291,14 +295,16 @@ def _open_tracking(configuration: Configuration, callbacks: Callbacks) -> Tracki
 @contextmanager
 def work_folder(wanted: Path | None) -> Iterator[Path]:
     """Give a scratch folder; one that we made up ourselves is gone afterwards."""
-    if wanted is None:
-        with tempfile.TemporaryDirectory(prefix="epochlog-", ignore_cleanup_errors=True) as made:
-            yield Path(made).resolve()
-        return
-    wanted.mkdir(parents=True, exist_ok=True)
+    work = wanted or Path(tempfile.mkdtemp(prefix="epochlog-"))
+    work.mkdir(parents=True, exist_ok=True)
     for leftover in ("dataset", "run"):  # of an earlier process of the same attempt
-        shutil.rmtree(wanted / leftover, ignore_errors=True)
+        shutil.rmtree(work / leftover, ignore_errors=True)
     try:
-        yield wanted
+        yield work
     finally:
-        shutil.rmtree(wanted / "dataset", ignore_errors=True)
+        clean(work, made_up=wanted is None)
+
+
+def clean(work: Path, *, made_up: bool) -> None:
+    """Remove a folder that we made up; in somebody else's, only the unpacked data set."""
+    shutil.rmtree(work if made_up else work / "dataset", ignore_errors=True)

@@ -6,24 +6,23 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from trainer.errors import Interrupted
 
 log = logging.getLogger(__name__)
 
 EXIT_CODE = 143
-# A directive `stop` means at once; a main thread stuck in native code is not waited for longer.
-ABANDON_SECONDS = 10.0
 
 
 class Stop:
     """Whether, and by whom, the trainer was asked to end.
 
-    While `interruptible`, the main thread is thrown out of what it does; otherwise it looks here
-    at each batch's end.
+    As long as there is nothing to keep, a thread of its own ends the process: the main thread may
+    be deep in a library that would swallow an exception, or break by it. Once there is (`hold`),
+    the main thread looks here at each batch's end.
     """
 
     def __init__(self) -> None:
@@ -31,9 +30,11 @@ class Stop:
         self.cancelled = False
         self.terminated = False
         self.abandoned = False
-        self._interruptible = False
-        self._settled = False
+        self._holding = False
+        self._claimed = False
+        self._claiming = threading.Lock()
         self._process = os.getpid()
+        self._asked, self._ask = os.pipe()
 
     @property
     def wanted(self) -> bool:
@@ -50,15 +51,15 @@ class Stop:
         """Who asked; a cancel outranks the signal that so often comes with it."""
         return "cancelled" if self.cancelled else "terminated"
 
-    def listen(self) -> None:
-        """Take SIGTERM, SIGINT and our own wake-up signal; for the main thread."""
+    def listen(self, leave: Callable[[], NoReturn]) -> None:
+        """Take SIGTERM and SIGINT; `leave` is called, in another thread, to end the process."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGUSR1, self._on_wake_up)
+        threading.Thread(target=self._attend, args=(leave,), name="stop", daemon=True).start()
 
     def hear(self, directive: str) -> None:
-        """Take a directive of the service; called in the sending thread."""
-        if self._settled:
+        """Take a directive of the service."""
+        if self._claimed:
             return
         if directive == "cancel" and not self.cancelled:
             log.warning("the service asks to cancel this job")
@@ -66,54 +67,39 @@ class Stop:
         elif directive == "stop" and not self.abandoned:
             log.warning("the service says that this attempt no longer counts; ending at once")
             self.abandoned = True
-            self._end_soon()
-        else:
-            return
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-    def settle(self) -> None:
-        """From here on the end is decided: hear nothing more, interrupt nothing more."""
-        self._settled = True
-        self._interruptible = False
+        os.write(self._ask, b".")
 
     def hold(self) -> None:
-        """Interrupt nothing more, but still listen to who asks."""
-        self._interruptible = False
+        """From here on there is something to keep: only `check` ends the training."""
+        self._holding = True
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Let a request to end throw the main thread out of this block, whatever it does there."""
-        self._interruptible = True
-        try:
-            self.check()
-            yield
-        finally:
-            self._interruptible = False
+    def claim(self) -> bool:
+        """Return whether the caller is the first, and so the only one, to decide the end."""
+        with self._claiming:
+            first = not self._claimed
+            self._claimed = True
+        return first
 
     def check(self) -> None:
         """Raise Interrupted where the trainer was asked to end."""
-        if self.wanted and not self._settled:
+        if self.wanted:
             raise Interrupted
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the end is decided, so that nothing more need be kept."""
+        return self._claimed
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a data loader's worker inherits this handler
-            os._exit(EXIT_CODE)
-        if self.terminated:
+        # A data loader's worker inherits this handler; and who asks twice does not want to wait.
+        if self.terminated or os.getpid() != self._process:
             os._exit(EXIT_CODE)
         self.terminated = True
-        # Not the logger: the signal may have come amid one of its own writes.
+        # Nothing here may take a lock (as logging does): the main thread may be holding it.
         os.write(1, f"{signal.Signals(number).name}: the trainer is asked to end\n".encode())
-        self._interrupt()
+        os.write(self._ask, b".")
 
-    def _on_wake_up(self, _number: int, _frame: FrameType | None) -> None:
-        self._interrupt()
-
-    def _interrupt(self) -> None:
-        if self._interruptible or (self.abandoned and not self._settled):
-            self._interruptible = False
-            raise Interrupted
-
-    def _end_soon(self) -> None:
-        timer = threading.Timer(ABANDON_SECONDS, os._exit, (EXIT_CODE,))
-        timer.daemon = True
-        timer.start()
+    def _attend(self, leave: Callable[[], NoReturn]) -> None:
+        while os.read(self._asked, 1):
+            if (self.abandoned or (self.wanted and not self._holding)) and self.claim():
+                leave()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,10 @@ class Stored:
 class Storage(Protocol):
     """Objects by key, each written whole or not at all."""
 
-    def fetch(self, key: str, target: Path, check: Callable[[], None]) -> Stored:
-        """Copy an object to a file; `check` is called often, and may raise."""
+    def fetch(self, key: str, target: Path) -> Stored:
+        """Copy an object to a file."""
 
-    def fetch_uri(self, uri: str, target: Path, check: Callable[[], None]) -> Stored:
+    def fetch_uri(self, uri: str, target: Path) -> Stored:
         """Copy what `Stored.uri` named earlier."""
 
     def store(self, source: Path, key: str) -> Stored:
@@ -57,13 +57,13 @@ class LocalStorage:
         """Take the bucket's folder."""
         self._root = root.absolute()
 
-    def fetch(self, key: str, target: Path, check: Callable[[], None]) -> Stored:
+    def fetch(self, key: str, target: Path) -> Stored:
         """Copy an object to a file."""
-        return self._copy_in(self._root / key, target, check)
+        return self._copy_in(self._root / key, target)
 
-    def fetch_uri(self, uri: str, target: Path, check: Callable[[], None]) -> Stored:
+    def fetch_uri(self, uri: str, target: Path) -> Stored:
         """Copy what a file:// URI names."""
-        return self._copy_in(_path_of(uri), target, check)
+        return self._copy_in(_path_of(uri), target)
 
     def store(self, source: Path, key: str) -> Stored:
         """Write a file under a key, by way of a temporary name beside it."""
@@ -73,7 +73,7 @@ class LocalStorage:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with part.open("wb") as writer:
-                    digest, size = copy(reader, writer, _unhindered)
+                    digest, size = copy(reader, writer)
                     writer.flush()
                     os.fsync(writer.fileno())
                 part.replace(target)
@@ -85,28 +85,23 @@ class LocalStorage:
         """Return the file:// URI of another file in the same folder."""
         return _path_of(uri).with_name(name).as_uri()
 
-    def _copy_in(self, source: Path, target: Path, check: Callable[[], None]) -> Stored:
+    def _copy_in(self, source: Path, target: Path) -> Stored:
         with _denials(source):
             if not source.is_file():
                 raise ObjectMissingError(f"There is no {source} in the storage.")
             with source.open("rb") as reader, target.open("wb") as writer:
-                digest, size = copy(reader, writer, check)
+                digest, size = copy(reader, writer)
         return Stored(source.as_uri(), digest, size)
 
 
-def copy(reader: BinaryIO, writer: BinaryIO, check: Callable[[], None]) -> tuple[str, int]:
+def copy(reader: BinaryIO, writer: BinaryIO) -> tuple[str, int]:
     """Copy all of it in pieces; return its SHA-256 and length."""
     digest, size = hashlib.sha256(), 0
     while piece := reader.read(CHUNK):
-        check()
         digest.update(piece)
         writer.write(piece)
         size += len(piece)
     return digest.hexdigest(), size
-
-
-def _unhindered() -> None:
-    """Check nothing: a checkpoint being written is worth its last second."""
 
 
 def _path_of(uri: str) -> Path:

@@ -195,7 +195,7 @@ class Hooks:
             model.add_callback(name, getattr(self, name))
 
     def on_train_start(self, trainer: Any) -> None:
-        """Everything is loaded. From here on only a batch's end interrupts."""
+        """Everything is loaded. From here on there is something to keep."""
         self._stop.hold()
         self._batch_size = trainer.batch_size
         self._recorder.training_started(
@@ -252,7 +252,7 @@ class Hooks:
 
     def _keep_unfinished(self, trainer: Any) -> None:
         """Save the weights under the last whole epoch's number: a resume redoes this one."""
-        if self._stop.abandoned:
+        if self._stop.claimed:
             return
         trainer.epoch -= 1
         # Any fitness but the best one: best.pt is to stay what it is.

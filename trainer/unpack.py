@@ -6,7 +6,6 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -48,9 +47,7 @@ class Limits:
     ratio_free: int = RATIO_FREE_BYTES
 
 
-def unpack(
-    archive: Path, root: Path, check: Callable[[], None], limits: Limits | None = None
-) -> int:
+def unpack(archive: Path, root: Path, limits: Limits | None = None) -> int:
     """Write the archive's files under the new folder root; return how many.
 
     Raises DatasetInvalidError naming the entry; what was written until then stays for the caller
@@ -61,7 +58,7 @@ def unpack(
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = choose_entries(opened.infolist(), limits)
-            _write_all(opened, entries, root, check, _ceiling(archive, limits))
+            _write_all(opened, entries, root, _ceiling(archive, limits))
     except BROKEN as error:
         raise DatasetInvalidError(f"The data set is not a readable zip: {error}.") from error
     return len(entries)
@@ -133,27 +130,23 @@ def _write_all(
     opened: zipfile.ZipFile,
     entries: dict[PurePosixPath, zipfile.ZipInfo],
     root: Path,
-    check: Callable[[], None],
     ceiling: int,
 ) -> None:
     left = ceiling
     for place, entry in entries.items():
-        check()
-        left -= _write_one(opened, entry, root / place, check, left)
+        left -= _write_one(opened, entry, root / place, left)
 
 
 def _write_one(
     opened: zipfile.ZipFile,
     entry: zipfile.ZipInfo,
     target: Path,
-    check: Callable[[], None],
     left: int,
 ) -> int:
     """Write one file of at most `left` bytes; return its length as it really was."""
     written = 0
     with opened.open(entry) as reader, _create(target, entry) as writer:
         while piece := reader.read(CHUNK):
-            check()
             written += len(piece)
             if written > left:
                 raise DatasetInvalidError(

@@ -181,7 +181,11 @@ async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
     damaged = launcher.folder / "last.pt"
     damaged.write_bytes(b"no checkpoint")
 
-    process = await launcher.launch(EPOCHS="500", RESUME_FROM=damaged.as_uri())
+    nobody = "http://127.0.0.1:1"  # and MLflow is away all the time
+
+    process = await launcher.launch(
+        EPOCHS="500", RESUME_FROM=damaged.as_uri(), MLFLOW_TRACKING_URI=nobody
+    )
     await until(lambda: server.events("epoch_end"), seconds=SLOW)
     process.terminate()
 
@@ -198,7 +202,10 @@ async def test_a_cancel_directive_ends_the_training_with_a_checkpoint(launcher: 
     launcher.add_shapes()
     server = launcher.server
 
-    process = await launcher.launch(EPOCHS="500")
+    scratch = launcher.folder / "scratch"
+    scratch.mkdir()
+
+    process = await launcher.launch(EPOCHS="500", WORK_DIR="", TMPDIR=str(scratch))
     await until(lambda: server.events("training_started"), seconds=SLOW)
     server.directive = "cancel"
 
@@ -208,6 +215,7 @@ async def test_a_cancel_directive_ends_the_training_with_a_checkpoint(launcher: 
     assert done is not None
     assert (done["error"]["code"], done["error"]["retryable"]) == ("cancelled", False)
     assert server.records[-1]["kind"] == "done"
+    assert list(scratch.glob("epochlog-*")) == []
 
 
 async def test_a_zip_that_would_write_elsewhere_is_refused_by_name(launcher: Launcher) -> None:
@@ -222,6 +230,29 @@ async def test_a_zip_that_would_write_elsewhere_is_refused_by_name(launcher: Lau
     assert "../../evil.txt" in done["error"]["message"]
     assert not list(launcher.folder.rglob("evil.txt"))
     assert_every_line_is_traced(launcher)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"DATASET_ID": "gone"}, "dataset_missing", "gone.zip"),
+        ({"DATASET_ID": "../shapes"}, "dataset_invalid", "../shapes"),
+        ({"STORAGE_TYPE": "s3"}, "storage_unsupported", "s3"),
+        ({"TRAIN_PARAMS": '{"project": "x"}'}, "params_invalid", "project"),
+        ({"MODEL_NAME": "gone.pt"}, "params_invalid", "gone.pt"),
+    ],
+    ids=["no zip", "no plain id", "storage", "params", "weights"],
+)
+async def test_what_cannot_be_trained_is_said_in_words_and_not_tried_again(
+    launcher: Launcher, change: dict[str, str], code: str, words: str
+) -> None:
+    process = await launcher.launch(**change)
+
+    assert await ended(process) == 1, launcher.log
+    done = launcher.server.done
+    assert done is not None
+    assert (done["error"]["code"], done["error"]["retryable"]) == (code, False)
+    assert words in done["error"]["message"]
 
 
 async def test_sigterm_is_heard_while_the_data_set_is_fetched(launcher: Launcher) -> None:

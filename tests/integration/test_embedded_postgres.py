@@ -155,9 +155,7 @@ def said_by(service: "subprocess.Popen[str]") -> str:
     return service.stdout.readline().strip()
 
 
-async def test_what_was_written_is_there_after_a_stop_and_a_start(
-    server: EmbeddedPostgres,
-) -> None:
+async def test_a_stop_and_a_start_lose_nothing(server: EmbeddedPostgres) -> None:
     await write(await server.start(), rows=3)
     await server.stop()
 
@@ -165,9 +163,7 @@ async def test_what_was_written_is_there_after_a_stop_and_a_start(
     assert await written(await server.start()) == 3
 
 
-async def test_the_server_is_private_durable_and_off_the_network(
-    server: EmbeddedPostgres,
-) -> None:
+async def test_the_server_is_private_durable_and_offline(server: EmbeddedPostgres) -> None:
     names = "fsync synchronous_commit full_page_writes data_checksums listen_addresses"
     async with connected(await server.start()) as database:
         shown = [await database.fetchval(f"show {name}") for name in names.split()]
@@ -182,9 +178,7 @@ async def test_the_server_is_private_durable_and_off_the_network(
     assert mode(folder_of(server).parent) == (0o701 if AS_ROOT else 0o700)
 
 
-async def test_a_second_stop_and_a_stop_before_any_start_do_nothing(
-    server: EmbeddedPostgres,
-) -> None:
+async def test_a_stop_of_what_does_not_run_does_nothing(server: EmbeddedPostgres) -> None:
     await server.stop()
     await server.start()
     await server.stop()
@@ -225,9 +219,7 @@ async def test_a_server_that_outlived_its_service_is_adopted(
     assert postmaster_of(server) == process
 
 
-async def test_every_committed_row_survives_kill_9_of_the_server(
-    server: EmbeddedPostgres,
-) -> None:
+async def test_every_committed_row_survives_kill_9(server: EmbeddedPostgres) -> None:
     dsn = await server.start()
     async with connected(dsn):
         await write(dsn, rows=200)
@@ -236,9 +228,7 @@ async def test_every_committed_row_survives_kill_9_of_the_server(
         assert await written(await server.start()) == 200
 
 
-async def test_a_recycled_pid_is_not_taken_for_the_server(
-    server: EmbeddedPostgres,
-) -> None:
+async def test_a_recycled_pid_is_not_the_server(server: EmbeddedPostgres) -> None:
     await write(await server.start(), rows=1)
     folder, socket = folder_of(server), server._server.socket
     locks = [folder / "postmaster.pid", socket / ".s.PGSQL.5432.lock"]
@@ -256,9 +246,7 @@ async def test_a_recycled_pid_is_not_taken_for_the_server(
         stranger.kill()
 
 
-async def test_a_torn_pid_file_does_not_keep_the_server_from_starting(
-    server: EmbeddedPostgres,
-) -> None:
+async def test_a_torn_pid_file_is_no_obstacle(server: EmbeddedPostgres) -> None:
     await server.start()
     await server.stop()
     (folder_of(server) / "postmaster.pid").touch()
@@ -300,9 +288,7 @@ async def test_a_folder_deleted_under_its_server_is_made_anew(
         assert await database.fetchval("select to_regclass('t')") is None
 
 
-async def test_an_initdb_that_was_killed_leaves_nothing_half_made(
-    fresh: EmbeddedPostgres,
-) -> None:
+async def test_a_killed_initdb_leaves_nothing_half_made(fresh: EmbeddedPostgres) -> None:
     folder = folder_of(fresh)
     with a_service(folder) as service:
         until(lambda: list(folder.parent.glob(".postgres.*.new/base/*")))

@@ -174,8 +174,8 @@ async def test_a_command_that_is_not_there_ends_like_in_a_shell(tmp_path: Path) 
     executor = LocalExecutor(folder=tmp_path, command=["/no/such/trainer"])
     await executor.launch(attempt())
     seen = await gone(executor)
-    assert seen.exit_code == 127
-    assert "/no/such/trainer cannot be started" in seen.message
+    assert (seen.exit_code, seen.refused) == (127, True)
+    assert "No such file or directory: /no/such/trainer." in seen.message
 
 
 async def test_a_command_that_may_not_run_ends_like_in_a_shell(tmp_path: Path) -> None:
@@ -183,7 +183,8 @@ async def test_a_command_that_may_not_run_ends_like_in_a_shell(tmp_path: Path) -
     program.write_text("not executable")
     executor = LocalExecutor(folder=tmp_path, command=[str(program)])
     await executor.launch(attempt())
-    assert (await gone(executor)).exit_code == 126
+    seen = await gone(executor)
+    assert (seen.exit_code, seen.refused) == (126, True)
 
 
 async def test_an_end_that_cannot_be_written_at_once_is_written_later(
@@ -303,6 +304,7 @@ async def test_without_its_shim_a_trainer_goes_on_and_later_nobody_saw_its_end(
 ) -> None:
     executor = make()
     await executor.launch(attempt())
+    await output(executor)
     os.kill(facts(tmp_path)["shim"]["pid"], signal.SIGKILL)
     await eventually(lambda: shim.started(facts(tmp_path)["shim"]["pid"]) is None)
     assert isinstance(await executor.observe(7, 1), Alive)
@@ -381,6 +383,20 @@ async def test_between_the_trainers_death_and_its_written_end_it_is_alive(
     assert isinstance(await executor.observe(7, 1), Alive)
     os.kill(process["shim"]["pid"], signal.SIGCONT)
     assert await gone(executor) == Gone(signal=signal.SIGKILL)
+
+
+async def test_an_end_written_while_we_look_is_seen(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_facts(tmp_path, "process.json", trainer=dead(), shim=shim.identity(os.getpid()))
+
+    def leaves_as_we_look(pid: int) -> str | None:
+        if pid == os.getpid():
+            write_facts(tmp_path, "exit.json", exit_code=4, signal=None)
+        return None
+
+    monkeypatch.setattr(shim, "started", leaves_as_we_look)
+    assert await make().observe(7, 1) == Gone(exit_code=4)
 
 
 async def test_a_claim_whose_shim_is_gone_was_an_interrupted_launch(
@@ -672,15 +688,23 @@ def test_check_wants_a_command_that_exists(tmp_path: Path) -> None:
         executor.check()
 
 
-def test_check_says_what_to_install_where_the_libraries_are_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("exit 3", r"pip install 'epochlog\[trainer\]'.* EPOCHLOG_TRAINER_COMMAND"),
+        ("{ echo oh; echo no; exit 1; } >&2", r"EPOCHLOG_TRAINER_COMMAND .* exit code 1: no\.$"),
+    ],
+    ids=["libraries missing", "broken"],
+)
+def test_check_asks_the_real_trainer_whether_it_could_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, expected: str
 ) -> None:
     interpreter = tmp_path / "python"
-    interpreter.write_text('#!/bin/sh\n[ "$*" = "-m trainer --check" ] && exit 3\n')
+    interpreter.write_text(f'#!/bin/sh\n[ "$*" = "-m trainer --check" ] && {answer}\n')
     interpreter.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(interpreter))
     executor = LocalExecutor(folder=tmp_path, command=[str(interpreter), "-m", "trainer"])
-    with pytest.raises(SettingsError, match=r"epochlog\[trainer\].*EPOCHLOG_TRAINER_COMMAND"):
+    with pytest.raises(SettingsError, match=expected):
         executor.check()
 
 

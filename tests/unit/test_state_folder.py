@@ -63,9 +63,8 @@ def test_asking_who_runs_here_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_service_is_told_who_holds_the_folder(tmp_path: Path) -> None:
-    with another_service(tmp_path) as holder:
-        with pytest.raises(StateFolderInUseError) as refused:
-            StateFolder(tmp_path).acquire()
+    with another_service(tmp_path) as holder, pytest.raises(StateFolderInUseError) as refused:
+        StateFolder(tmp_path).acquire()
 
     sentence = str(refused.value)
     assert str(tmp_path) in sentence
@@ -73,9 +72,9 @@ def test_a_second_service_is_told_who_holds_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_holder_that_does_not_listen_yet_is_named_by_its_pid(tmp_path: Path) -> None:
-    with StateFolder(tmp_path).lock():
-        with pytest.raises(StateFolderInUseError, match=rf"\(pid {os.getpid()}\) runs"):
-            StateFolder(tmp_path).acquire()
+    who = rf"\(pid {os.getpid()}\) runs"
+    with StateFolder(tmp_path).lock(), pytest.raises(StateFolderInUseError, match=who):
+        StateFolder(tmp_path).acquire()
 
 
 def test_a_released_folder_can_be_taken_again(tmp_path: Path) -> None:

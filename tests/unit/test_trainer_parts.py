@@ -3,8 +3,11 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -51,7 +54,7 @@ def test_every_line_carries_the_trace_however_it_was_written(
     stamper = Stamper("abc-def")
     places = sorted({0, *(min(cut, len(written)) for cut in cuts), len(written)})
     lines = []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         lines += stamper.feed(written[start:end])
     lines += stamper.end()
 
@@ -85,9 +88,9 @@ def test_a_bar_that_never_ends_does_not_fill_the_memory() -> None:
 
 def test_each_line_of_a_traceback_carries_the_trace() -> None:
     try:
-        raise ValueError("first\nsecond")
+        int("first\nsecond" * 2)
     except ValueError:
-        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", None, sys.exc_info())
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "a\nb", None, sys.exc_info())
     lines = LineFormatter("abc-def").format(record).splitlines()
 
     assert len(lines) > 3
@@ -129,65 +132,85 @@ def test_a_heart_with_no_interval_never_beats_on_its_own() -> None:
     assert beats == []
 
 
+class Leaving:
+    """Where a trainer that leaves would be gone."""
+
+    def __init__(self) -> None:
+        self.left = threading.Event()
+
+    def __call__(self) -> NoReturn:
+        self.left.set()
+        sys.exit()
+
+
 @pytest.fixture
-def stop() -> Iterator[Stop]:
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+def leaving() -> Leaving:
+    return Leaving()
+
+
+@pytest.fixture
+def stop(leaving: Leaving) -> Iterator[Stop]:
+    numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
     stop = Stop()
-    stop.listen()
+    stop.listen(leaving)
     yield stop
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_nobody_asks_at_first(stop: Stop) -> None:
+def test_nobody_asks_at_first(stop: Stop, leaving: Leaving) -> None:
     stop.hear("continue")
     stop.check()
 
     assert not stop.wanted
+    assert not leaving.left.wait(0.05)
 
 
-def test_a_cancel_waits_for_the_batch_to_end(stop: Stop) -> None:
-    stop.hear("cancel")
-
-    assert (stop.wanted, stop.code, stop.outranks_success) == (True, "cancelled", True)
-    with pytest.raises(Interrupted):
-        stop.check()
-
-
-def test_a_cancel_throws_the_main_thread_out_of_what_can_be_interrupted(stop: Stop) -> None:
-    with pytest.raises(Interrupted), stop.interruptible():
-        stop.hear("cancel")
-        signal.pause()
-
-
-def test_a_signal_throws_the_main_thread_out_too(stop: Stop) -> None:
-    with pytest.raises(Interrupted), stop.interruptible():
-        signal.raise_signal(signal.SIGTERM)
-
-    assert (stop.code, stop.outranks_success) == ("terminated", False)
-
-
-def test_a_signal_before_the_block_is_not_forgotten(stop: Stop) -> None:
+def test_with_nothing_to_keep_a_signal_ends_the_trainer_at_once(
+    stop: Stop, leaving: Leaving
+) -> None:
     signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(Interrupted), stop.interruptible():
-        pytest.fail("nothing more is done")
+    assert leaving.left.wait(5)
+    assert (stop.code, stop.outranks_success) == ("terminated", False)
+    assert not stop.claim()
+
+
+def test_with_something_to_keep_the_end_of_the_batch_is_waited_for(
+    stop: Stop, leaving: Leaving
+) -> None:
+    stop.hold()
+    stop.hear("cancel")
+
+    with pytest.raises(Interrupted):
+        stop.check()
+    assert (stop.code, stop.outranks_success) == ("cancelled", True)
+    assert not leaving.left.wait(0.05)
+    assert stop.claim()
+
+
+def test_a_directive_to_stop_waits_for_nothing(stop: Stop, leaving: Leaving) -> None:
+    stop.hold()
+    stop.hear("stop")
+
+    assert leaving.left.wait(5)
 
 
 def test_a_cancel_outranks_the_signal_that_came_with_it(stop: Stop) -> None:
+    stop.hold()
     signal.raise_signal(signal.SIGTERM)
     stop.hear("cancel")
 
     assert stop.code == "cancelled"
 
 
-def test_once_the_end_is_decided_nothing_is_heard(stop: Stop) -> None:
-    stop.settle()
+def test_once_the_end_is_decided_nothing_is_heard(stop: Stop, leaving: Leaving) -> None:
+    assert stop.claim()
     stop.hear("stop")
-    stop.check()
 
     assert not stop.wanted
+    assert not leaving.left.wait(0.05)
 
 
 @pytest.mark.parametrize(
@@ -219,17 +242,13 @@ def test_a_checkpoint_that_cannot_be_continued_says_why(checkpoint: dict[str, ob
         read_standing(checkpoint, epochs=5)
 
 
-def nothing() -> None:
-    """Interrupt nothing."""
-
-
 def test_what_is_stored_is_found_again_by_its_uri(tmp_path: Path) -> None:
     source = tmp_path / "last.pt"
     source.write_bytes(b"weights")
     storage = LocalStorage(tmp_path / "a bucket")
 
     stored = storage.store(source, "checkpoints/job-7/last.pt")
-    fetched = storage.fetch_uri(stored.uri, tmp_path / "back.pt", nothing)
+    fetched = storage.fetch_uri(stored.uri, tmp_path / "back.pt")
 
     assert fetched == stored
     assert stored.uri == f"file://{tmp_path}/a%20bucket/checkpoints/job-7/last.pt"
@@ -242,7 +261,7 @@ def test_what_is_stored_is_found_again_by_its_uri(tmp_path: Path) -> None:
 @pytest.mark.parametrize("uri", ["s3://bucket/last.pt", "file://elsewhere/x", "file:///none.pt"])
 def test_an_address_with_nothing_behind_it_is_missing(tmp_path: Path, uri: str) -> None:
     with pytest.raises(ObjectMissingError):
-        LocalStorage(tmp_path).fetch_uri(uri, tmp_path / "x", nothing)
+        LocalStorage(tmp_path).fetch_uri(uri, tmp_path / "x")
 
 
 @pytest.mark.parametrize("storage_type", ["s3", "r2"])

@@ -1,0 +1,203 @@
+"""The trainer's callbacks over real HTTP, against a service that misbehaves."""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.callback_server import CallbackServer, until
+from trainer import backoff
+from trainer.callbacks import Callbacks
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_CEILING", 0.01)
+    monkeypatch.setattr(backoff, "HIGHEST_CEILING", 0.05)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[CallbackServer]:
+    server = CallbackServer()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+class Trainer:
+    """What a training says, and what it hears."""
+
+    def __init__(self, server: CallbackServer) -> None:
+        self.heard: list[str] = []
+        self.callbacks = Callbacks(
+            base_url=server.url,
+            job_id=server.job_id,
+            trace_id=server.trace_id,
+            token="first-token",
+            hear=self.heard.append,
+        )
+
+    def say_epochs(self, *epochs: int) -> None:
+        for epoch in epochs:
+            self.callbacks.event("epoch_end", epoch=epoch)
+
+
+@pytest.fixture
+def trainer(server: CallbackServer) -> Iterator[Trainer]:
+    trainer = Trainer(server)
+    yield trainer
+    trainer.callbacks.close()
+
+
+def epochs(server: CallbackServer) -> list[int]:
+    return [data["epoch"] for data in server.events("epoch_end")]
+
+
+async def test_what_is_said_arrives_once_in_order_and_numbered(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    trainer.say_epochs(*range(250))
+
+    await until(lambda: len(server.records) == 250)
+    assert epochs(server) == list(range(250))
+    assert [body["seq"] for body in server.records] == list(range(1, 251))
+    assert len({body["event_id"] for body in server.records}) == 250
+    assert server.duplicates == 0
+
+
+async def test_a_lone_callback_takes_its_own_route_and_many_share_one(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    trainer.callbacks.heartbeat({"epoch": 1})
+    await until(lambda: server.records)
+    await server.stop()
+    trainer.say_epochs(*range(5))
+    await server.start()
+
+    await until(lambda: len(server.records) == 6)
+    assert server.requests[0] == "heartbeat"
+    assert "callbacks" in server.requests
+
+
+@pytest.mark.parametrize("trouble", [500, 503, 429, 408, 302, "cut"])
+async def test_trouble_is_waited_out(
+    server: CallbackServer, trainer: Trainer, trouble: int | str
+) -> None:
+    server.troubles.extend([trouble] * 4)
+
+    trainer.say_epochs(1, 2, 3)
+
+    await until(lambda: len(server.records) == 3)
+    assert epochs(server) == [1, 2, 3]
+
+
+async def test_an_answer_lost_on_its_way_doubles_nothing(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    server.cut_after_recording = 2
+
+    trainer.say_epochs(*range(30))
+
+    await until(lambda: len(server.records) == 30 and server.cut_after_recording == 0)
+    await until(lambda: server.duplicates)
+    assert epochs(server) == list(range(30))
+
+
+async def test_a_service_that_is_restarted_gets_all_it_missed(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    trainer.say_epochs(1)
+    await until(lambda: epochs(server) == [1])
+    for first in (2, 12, 22):
+        await server.stop()
+        trainer.say_epochs(*range(first, first + 10))
+        await server.start()
+        await until(lambda: len(epochs(server)) == first + 9)  # noqa: B023 - awaited at once
+
+    assert epochs(server) == list(range(1, 32))
+
+
+async def test_a_fresh_token_is_used_from_then_on(server: CallbackServer, trainer: Trainer) -> None:
+    server.renewal = "second-token"
+    trainer.say_epochs(1)
+    await until(lambda: server.token == "second-token")
+
+    trainer.say_epochs(2)
+
+    await until(lambda: epochs(server) == [1, 2])
+
+
+@pytest.mark.parametrize("directive", ["cancel", "stop"])
+async def test_a_directive_is_heard(
+    server: CallbackServer, trainer: Trainer, directive: str
+) -> None:
+    trainer.say_epochs(1)
+    await until(lambda: server.records)
+    assert trainer.heard == []
+    server.directive = directive
+
+    trainer.say_epochs(2)
+
+    await until(lambda: trainer.heard == [directive])
+
+
+async def test_one_bad_callback_in_a_batch_costs_only_itself(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    server.refuses = lambda body: body.get("data") == {"epoch": 3}
+    await server.stop()
+    trainer.say_epochs(1, 2, 3, 4, 5)
+    await server.start()
+
+    await until(lambda: len(server.records) == 4)
+    assert epochs(server) == [1, 2, 4, 5]
+
+
+async def test_a_refused_token_drops_what_was_said_and_not_the_training(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    server.token = "another"
+    trainer.say_epochs(1)
+    await until(lambda: server.requests)
+    assert await to_thread(trainer.callbacks.flush, 5)
+    server.token = "first-token"
+
+    trainer.say_epochs(2)
+
+    await until(lambda: epochs(server) == [2])
+
+
+async def test_after_the_token_expired_nothing_more_is_sent(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    server.expired = True
+    trainer.say_epochs(1)
+    await until(lambda: server.requests)
+    assert await to_thread(trainer.callbacks.flush, 5)
+
+    trainer.say_epochs(2, 3)
+
+    assert not await to_thread(trainer.callbacks.done, {"status": "succeeded"}, patience=5)
+    assert server.requests == ["event"]
+
+
+async def test_the_last_word_comes_after_all_others_and_is_waited_for(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    server.troubles.extend([503] * 3)
+    trainer.say_epochs(*range(120))
+
+    assert await to_thread(trainer.callbacks.done, {"status": "succeeded"}, patience=20)
+
+    assert server.records[-1]["kind"] == "done"
+    assert len(server.records) == 121
+
+
+async def test_a_last_word_that_nobody_takes_is_given_up_in_time(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    await server.stop()
+
+    assert not trainer.callbacks.done({"status": "succeeded"}, patience=0.1)

@@ -1,0 +1,190 @@
+"""The service as a process of its own, which a test may kill at any moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import psutil
+
+SERVE = [sys.executable, "-m", "service", "serve"]
+SCRIPTED = Path(__file__).parent / "scripted_trainer.py"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServiceProcess:
+    """`epochlog serve` on a state folder of its own, with the embedded database."""
+
+    def __init__(self, **variables: str) -> None:
+        # Not pytest's own folder: each pytest that starts closes that one to the server's user.
+        self.folder = Path(tempfile.mkdtemp(prefix="epochlog-tests-"))
+        self.state = self.folder / "state"
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if "EPOCHLOG" not in name},
+            "EPOCHLOG_STATE_DIR": str(self.state),
+            "EPOCHLOG_PORT": self.url.rsplit(":", 1)[1],
+            "EPOCHLOG_TRAINER_COMMAND": f"{sys.executable} -P {SCRIPTED}",
+            "EPOCHLOG_RETRY_BACKOFF": "0.2",
+            "EPOCHLOG_DONE_GRACE": "3",
+            **variables,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        end_all_of(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, *, within: float = 60.0) -> None:
+        """Start it and wait until it can work."""
+        self.spawn()
+        until = time.monotonic() + within
+        while not self.is_ready():
+            assert self._process is not None
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.02)
+
+    def spawn(self) -> None:
+        """Start it and do not wait."""
+        self.folder.joinpath("notes").mkdir(exist_ok=True)
+        with (self.folder / "service.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                SERVE,
+                env=self.environ,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+            )
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int | None:
+        """End it as an operator would; its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def log(self) -> str:
+        path = self.folder / "service.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def submit(self, **fields: Any) -> Any:
+        """Make a job for the scripted trainer."""
+        params = {"notes": str(self.folder / "notes"), **fields.pop("params", {})}
+        job = {"dataset_id": "none", "model_name": "scripted", "epochs": 5, **fields}
+        return self.call("POST", "/v1/jobs", {**job, "params": params})
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the API; JSON in and out."""
+        token = (self.state / "api-token").read_text().strip()
+        request = urllib.request.Request(
+            self.url + path,
+            data=None if body is None else orjson.dumps(body),
+            headers={"Authorization": f"Bearer {token}"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return orjson.loads(response.read())
+
+    def job(self, job_id: int) -> Any:
+        return self.call("GET", f"/v1/jobs/{job_id}")
+
+    def events(self, job_id: int) -> list[Any]:
+        """Return all of the job's events."""
+        found: list[Any] = []
+        while True:
+            after = found[-1]["version"] if found else 0
+            page = self.call("GET", f"/v1/jobs/{job_id}/events?after={after}&limit=1000")["events"]
+            if not page:
+                return found
+            found.extend(page)
+
+    def wait_for(self, job_id: int, *statuses: str, within: float = 60.0) -> Any:
+        """Poll until the job has one of these statuses; it."""
+        until = time.monotonic() + within
+        while True:
+            job = self._job_if_up(job_id)
+            if job is not None and job["status"] in statuses:
+                return job
+            assert time.monotonic() < until, (job, self.log()[-4000:])
+            time.sleep(0.05)
+
+    def notes(self, name: str) -> list[str]:
+        """Return the lines that the trainers wrote down."""
+        path = self.folder / "notes" / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def _job_if_up(self, job_id: int) -> Any:
+        try:
+            return self.job(job_id)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+        except OSError:
+            pass
+        return None
+
+    def _end(self, number: signal.Signals) -> int | None:
+        if self._process is None:
+            return None
+        self._process.send_signal(number)
+        code = self._process.wait(timeout=30)
+        self._process = None
+        return code
+
+
+def end_all_of(folder: Path) -> None:
+    """Kill every process that belongs to a test's folder."""
+    for process in living_in(folder):
+        process.kill()
+
+
+def living_in(folder: Path) -> list[psutil.Process]:
+    """Return the processes whose command, working folder or environment names the folder."""
+    return [process for process in psutil.process_iter() if _belongs(process, str(folder))]
+
+
+def _belongs(process: psutil.Process, folder: str) -> bool:
+    if process.pid == os.getpid():
+        return False
+    try:
+        told = [*process.cmdline(), process.cwd(), *process.environ().values()]
+    except psutil.Error:
+        return False
+    return any(folder in word for word in told)
