@@ -21,6 +21,7 @@ from projections.events import (
     Done,
     Draft,
     Event,
+    Evidence,
     Exited,
     Queued,
     Running,
@@ -95,6 +96,8 @@ class Observe:
     sighting: Sighting
     adopting: bool = False
     """This service has just started and sees the attempt for the first time."""
+    evidence: Evidence | None = None
+    """What its end would take with it, kept where the end is new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +197,10 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
         return ()
     if event is None:
         return ()
-    return (Draft(event=event, source=Source.WATCHER, attempt=command.attempt),)
+    kept = (command.evidence,) if command.evidence and isinstance(event, Exited) else ()
+    return tuple(
+        Draft(event=item, source=Source.WATCHER, attempt=command.attempt) for item in (*kept, event)
+    )
 
 
 def _seen(state: JobState, sighting: Sighting, *, adopting: bool) -> Event | None:

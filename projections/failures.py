@@ -77,7 +77,8 @@ def _meaning(seen: Exit, *, silent: bool) -> tuple[str, str, FailureClass]:
     if seen.exit_code is None:
         message = seen.message or "The process is gone and nobody saw its end."
         return "vanished", message, FailureClass.RETRYABLE
-    message = seen.message or f"The process ended with exit code {seen.exit_code}."
+    words = f": {seen.message}" if seen.message else "."
+    message = f"The process ended with exit code {seen.exit_code}{words}"
     return "exit_nonzero", message, FailureClass.RETRYABLE
 
 

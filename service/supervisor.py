@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
 
 from projections.consequences import next_decision
 from projections.decide import Command, Enqueue, Observe, Tick, decide
+from projections.events import Evidence
 from projections.job import JobState, JobStatus
 from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
 from service.errors import ServiceError, StoreUnavailableError
@@ -24,6 +25,9 @@ from service.launching import trainer_environment
 
 ROUND_SECONDS = 0.5
 OUTAGE_SECONDS = 2.0
+LAST_WORDS_LINES = 20
+LAST_WORDS_WIDTH = 500
+MESSAGE_WIDTH = 300
 
 log = structlog.get_logger(__name__)
 
@@ -126,8 +130,25 @@ class Supervisor:
         known = (state.id, state.attempt) in self._met
         self._met.add((state.id, state.attempt))
         adopting = not known and state.status is JobStatus.RUNNING
-        command = Observe(attempt=state.attempt, sighting=seen, adopting=adopting)
+        seen, evidence = await self._with_last_words(state, seen)
+        command = Observe(
+            attempt=state.attempt, sighting=seen, adopting=adopting, evidence=evidence
+        )
         return await self._record(state, command)
+
+    async def _with_last_words(
+        self, state: JobState, seen: Sighting
+    ) -> tuple[Sighting, Evidence | None]:
+        """Keep what a process printed last before it ended badly: its log may be gone tomorrow."""
+        if not isinstance(seen, Gone) or seen.exit_code == 0 or seen.refused:
+            return seen, None
+        text = await self.instance.executor.logs(state.id, state.attempt, LAST_WORDS_LINES)
+        lines = [line[:LAST_WORDS_WIDTH] for line in (text or "").splitlines() if line.strip()]
+        if not lines:
+            return seen, None
+        evidence = Evidence(kind="log_tail", data={"lines": [_storable(line) for line in lines]})
+        message = seen.message or _storable(lines[-1])[:MESSAGE_WIDTH]
+        return replace(seen, message=message), evidence
 
     def _note_reach(self, state: JobState, seen: Sighting, now: datetime) -> None:
         unreachable = self.instance.log.unreachable
@@ -166,8 +187,8 @@ class Supervisor:
             return
         force = waited >= ask_after + grace
         order = (state.id, attempt, force)
-        if order in self._told:
-            return
+        if order in self._told and not force:
+            return  # a second SIGTERM would mean more than the first
         self._told.add(order)
         log.warning("stopping", job_id=state.id, attempt=attempt, force=force)
         await self.instance.executor.stop(state.id, attempt, force=force)
@@ -221,6 +242,11 @@ class Supervisor:
             log.warning("executor_unavailable", job_id=state.id, error=str(error))
             return Unreachable(message=str(error))
         return Unseen()
+
+
+def _storable(text: str) -> str:
+    """Return text that PostgreSQL's jsonb takes: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _seconds(start: datetime | None, end: datetime) -> float:

@@ -112,6 +112,10 @@ class ServiceProcess:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Call the API; JSON in and out."""
+        return orjson.loads(self.text(path, method, body))
+
+    def text(self, path: str, method: str = "GET", body: Any = None) -> str:
+        """Call the API; what it answers, as text."""
         token = (self.state / "api-token").read_text().strip()
         request = urllib.request.Request(
             self.url + path,
@@ -120,7 +124,7 @@ class ServiceProcess:
             method=method,
         )
         with urllib.request.urlopen(request, timeout=30) as response:
-            return orjson.loads(response.read())
+            return str(response.read().decode())
 
     def job(self, job_id: int) -> Any:
         return self.call("GET", f"/v1/jobs/{job_id}")
@@ -143,6 +147,16 @@ class ServiceProcess:
             if job is not None and job["status"] in statuses:
                 return job
             assert time.monotonic() < until, (job, self.log()[-4000:])
+            time.sleep(0.05)
+
+    def wait_for_event(self, job_id: int, type_name: str, within: float = 30.0) -> Any:
+        """Poll until the job has an event of this type; the first."""
+        until = time.monotonic() + within
+        while True:
+            for event in self.events(job_id):
+                if event["type"] == type_name:
+                    return event
+            assert time.monotonic() < until, self.log()[-4000:]
             time.sleep(0.05)
 
     def notes(self, name: str) -> list[str]:

@@ -40,6 +40,7 @@ def main() -> int:
     if params.get("hang"):
         time.sleep(3600)
     trainer.say("done", {"status": "succeeded"})
+    time.sleep(params.get("linger", 0))
     return 0
 
 

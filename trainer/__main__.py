@@ -7,12 +7,13 @@ import importlib.util
 import logging
 import os
 import sys
+from typing import NoReturn
 
 from trainer import logs
 from trainer.configuration import read_configuration
-from trainer.errors import ConfigurationError, Interrupted
+from trainer.errors import ConfigurationError
 from trainer.run import run
-from trainer.stop import EXIT_CODE, Stop
+from trainer.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +39,17 @@ def main() -> int:
         _complain(str(error))
         return WRONG_USAGE
     stamper = logs.start(configuration.trace_id)
-    code = 1
+
+    def leave(code: int) -> NoReturn:
+        logs.finish(stamper)
+        # Not sys.exit: a library's thread or atexit hook must not hold an ended attempt up.
+        os._exit(code)
+
     try:
-        code = run(configuration, Stop())
-    except Interrupted:
-        code = EXIT_CODE
+        leave(run(configuration, Stop(), leave))
     except Exception:
         log.exception("the trainer itself failed")
-    logs.finish(stamper)
-    # Not sys.exit: a library's thread or atexit hook must not hold an ended attempt up.
-    os._exit(code)
+        leave(1)
 
 
 def _complain(sentence: str) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -15,6 +16,8 @@ from trainer.identity import timestamp
 READ_SIZE = 64 * 1024
 # A line without an end must not fill the memory.
 LONGEST_LINE = 16 * 1024
+# A data loader's worker may hold the log open for as long as we are there.
+FINISH_SECONDS = 2.0
 # Colours and cursor moves are for terminals; a log is read by programs.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -35,8 +38,8 @@ class Stamper:
     def feed(self, written: bytes) -> list[str]:
         """Return the lines that are complete now."""
         *lines, self._rest = (self._rest + written).split(b"\n")
-        if b"\r" in self._rest:  # a progress bar redraws its line: only the last state counts
-            self._rest = self._rest[self._rest.rindex(b"\r", 0, len(self._rest)) :]
+        # A progress bar redraws its line: only its last state counts.
+        self._rest = self._rest[max(0, self._rest.rstrip(b"\r").rfind(b"\r")) :]
         if len(self._rest) > LONGEST_LINE:
             lines.append(self._rest)
             self._rest = b""
@@ -97,7 +100,9 @@ def finish(stamper: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    os.waitpid(stamper, 0)
+    deadline = time.monotonic() + FINISH_SECONDS
+    while os.waitpid(stamper, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def _set_up_logging(trace_id: str) -> None:

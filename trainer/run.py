@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,8 +43,8 @@ HEARING_PATIENCE = 3.0
 LONGEST_MESSAGE = 2000
 
 
-def run(configuration: Configuration, stop: Stop) -> int:
-    """Do the attempt and tell the service; return the exit code."""
+def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoReturn]) -> int:
+    """Do the attempt and tell the service; return the exit code, or leave with it at once."""
     callbacks = Callbacks(
         base_url=configuration.base_url,
         job_id=configuration.job_id,
@@ -63,6 +63,7 @@ def run(configuration: Configuration, stop: Stop) -> int:
             heart=heart,
             tracking=_open_tracking(configuration, callbacks),
             work=work,
+            exit_with=leave,
         )
         stop.listen(attempt.leave)
         heart.start()
@@ -106,6 +107,7 @@ class Attempt:
     heart: Heart
     tracking: Tracking
     work: Path
+    exit_with: Callable[[int], NoReturn]
 
     def do(self) -> Succeeded:
         """Fetch, unpack, prepare, train, upload."""
@@ -161,7 +163,7 @@ class Attempt:
             self._say_done(_done_body(Left(), self.tracking.run_id, self.stop))
         self.tracking.finish("KILLED", TRACKING_PATIENCE_STOPPED)
         clean(self.work, made_up=self.configuration.work_dir is None)
-        os._exit(EXIT_CODE)
+        self.exit_with(EXIT_CODE)
 
     def _say_done(self, body: dict[str, Any]) -> bool:
         log.info("done: %s %s", body["status"], body.get("error", ""))
@@ -252,7 +254,7 @@ def _outcome_of(attempt: Attempt) -> Outcome:
         return Failed("error", f"{type(error).__name__}: {text}", retryable=True)
 
 
-def _done_body(ended: Succeeded | Failed | Left, run_id: str | None, stop: Stop) -> dict[str, Any]:
+def _done_body(ended: Outcome, run_id: str | None, stop: Stop) -> dict[str, Any]:
     body: dict[str, Any] = {"mlflow_run_id": run_id} if run_id else {}
     match ended:
         case Succeeded(metrics, artifacts):

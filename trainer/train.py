@@ -295,6 +295,8 @@ def explain(error: Exception) -> Exception:
     # A data loader's worker that the kernel killed, or that had too little /dev/shm.
     if "killed by signal" in text or "Bus error" in text:
         return OutOfMemoryError(f"A data loader ran out of memory: {_brief(error)}")
+    if isinstance(error, NotImplementedError):
+        return ParamsInvalidError(f"Ultralytics cannot do that: {_brief(error)}")
     if "NaN" in text:
         return NanLossError(f"The loss is no longer a finite number: {_brief(error)}")
     if text.startswith("Dataset '") or "No images found" in text or "No valid images" in text:

@@ -170,6 +170,22 @@ async def test_workers_end_with_their_trainer_in_whatever_session(make: Make) ->
     assert [shim.started(pid) for pid in workers] == [None, None]
 
 
+async def test_where_orphans_cannot_be_adopted_the_group_ends_with_its_trainer(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import os, subprocess\n"
+        "print(subprocess.Popen(['sleep', '60']).pid, flush=True)\n"
+        "os._exit(0)"
+    )
+    step = "shim.orphans = lambda trainer: []; shim.adopt_orphans = lambda: None"
+    run = run_of(tmp_path)
+    assert altered(run, step, code).wait() == 0
+    worker = int((run / "log").read_bytes())
+    await eventually(lambda: shim.started(worker) is None)
+    assert local.sight(run) == Gone(exit_code=0)
+
+
 async def test_a_command_that_is_not_there_ends_like_in_a_shell(tmp_path: Path) -> None:
     executor = LocalExecutor(folder=tmp_path, command=["/no/such/trainer"])
     await executor.launch(attempt())
@@ -330,17 +346,17 @@ async def test_a_shim_killed_at_any_step_never_leaves_a_trainer_unseen(
     make: Make, tmp_path: Path, step: str, expected: str
 ) -> None:
     run = run_of(tmp_path)
-    mortal(run, step).wait()
+    altered(run, step, WAITS).wait()
     said = (run / "log").read_bytes
     await eventually(lambda: b"started" in said() or not naming(run))
     assert expected in repr(await make().observe(7, 1))
     assert (expected == "Alive") == (b"started" in said())
 
 
-def mortal(run: Path, step: str) -> subprocess.Popen[bytes]:
-    """A shim that is killed at one step of its work."""
+def altered(run: Path, step: str, trainer: str) -> subprocess.Popen[bytes]:
+    """A shim with one step of its work replaced."""
     run.mkdir(parents=True)
-    shim.record(run / "launch.json", {"command": [*python(WAITS), str(run)]})
+    shim.record(run / "launch.json", {"command": [*python(trainer), str(run)]})
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"

@@ -71,6 +71,13 @@ def test_a_progress_bar_becomes_its_last_state() -> None:
     assert Stamper("abc-def").feed(b"\r\x1b[K1/3\r\x1b[K2/3\r\x1b[K3/3\n")[0].endswith("] 3/3")
 
 
+def test_a_line_end_of_two_characters_may_be_cut_in_two() -> None:
+    stamper = Stamper("abc-def")
+
+    assert stamper.feed(b"bar\rhello\r") == []
+    assert stamper.feed(b"\n")[0].endswith("] hello")
+
+
 def test_a_line_that_is_stamped_already_stays_as_it_is() -> None:
     line = f"2026-11-23T01:02:03.000000Z INFO {MARK} epoch 1"
 
@@ -140,7 +147,8 @@ class Leaving:
 
     def __call__(self) -> NoReturn:
         self.left.set()
-        sys.exit()
+        while True:  # the process would be gone now
+            threading.Event().wait()
 
 
 @pytest.fixture
