@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from projections.consequences import next_decision
 from projections.events import (
+    Adopted,
     CancelDelivered,
     CancelRequested,
     Created,
@@ -21,6 +24,7 @@ from projections.events import (
     Running,
     Source,
     TrainerEvent,
+    type_of,
 )
 from projections.job import JobState, JobStatus
 from projections.policy import Moment, Policy
@@ -33,6 +37,7 @@ FACTS: tuple[Event, ...] = (
     Queued(reason="waiting_for_slot", message=""),
     Queued(reason="submitted", message="", executor="local"),
     Running(reason="seen_alive", message=""),
+    Adopted(handle="", message=""),
     Heartbeat(),
     TrainerEvent(type="epoch_end"),
     Done(status="succeeded"),
@@ -56,6 +61,7 @@ class Change(NamedTuple):
     by: str
 
 
+@cache
 def changes() -> frozenset[Change]:
     """Return every change of status that the rules can make."""
     start = datetime(2000, 1, 1, tzinfo=UTC)
@@ -82,13 +88,13 @@ def _outcomes(state: JobState, now: datetime) -> Iterator[tuple[_Path, datetime]
     """What follows from each kind of fact, and from time alone."""
     yield _decided([(state, "")], now + LATE), now + LATE
     for fact in FACTS:
-        path = [(state, ""), (_recorded(state, fact, now + SOON), fact.TYPE)]
+        path = [(state, ""), (_recorded(state, fact, now + SOON), type_of(fact))]
         yield _decided(path, now + SOON), now + SOON
 
 
 def _decided(path: _Path, now: datetime) -> _Path:
     while (event := next_decision(path[-1][0], Moment(now=now), POLICY)) is not None:
-        path.append((_recorded(path[-1][0], event, now), event.TYPE))
+        path.append((_recorded(path[-1][0], event, now), type_of(event)))
     return path
 
 
@@ -110,7 +116,7 @@ def _recorded(state: JobState, event: Event, now: datetime) -> JobState:
 
 
 def _changes_along(path: _Path) -> Iterator[Change]:
-    for (before, _), (after, by) in zip(path, path[1:], strict=False):
+    for (before, _), (after, by) in pairwise(path):
         if before.status is not after.status:
             yield Change(before.status, after.status, by)
 

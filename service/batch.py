@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
-from projections.chain import GENESIS, link
+from projections.chain import GENESIS, canonical, link
 from projections.consequences import next_decision
 from projections.decide import (
     Command,
@@ -16,7 +16,7 @@ from projections.decide import (
     ReportCallbacks,
     decide,
 )
-from projections.events import Created, Draft, Event, Record, Source, encode
+from projections.events import Created, Draft, Event, Heartbeat, Record, Source
 from projections.job import JobState
 from projections.policy import Moment, Policy
 from projections.status import evolve, ruling
@@ -112,7 +112,7 @@ class Batch:
         return Outcome(self.jobs[job_id].state, self.head.now, records, created=True)
 
     def _created_before(self, state: JobState, asked: Created) -> Outcome:
-        if asked != _request_of(state):
+        if not _is_alike(asked, _request_of(state)):
             raise IdempotencyConflictError(
                 f"The Idempotency-Key made job {state.id} before, from another body."
             )
@@ -124,18 +124,18 @@ class Batch:
             return [], command
         places: list[_Place] = []
         fresh: list[Report] = []
-        here: dict[str | int, int] = {}
+        here: dict[str | int | None, int] = {}
         for report in command.reports:
             _check_trace(self.jobs[job_id].state, report)
             first = self._first(job_id, command.attempt, report)
-            twin = here.get(report.event_id or report.seq or "")
+            twin = here.get(report.event_id or report.seq or 0)
             if first is not None:
                 places.append(_duplicate(first, report))
             elif twin is not None:
                 places.append(_twin(twin, fresh[twin], report))
             else:
-                if key := report.event_id or report.seq:
-                    here[key] = len(fresh)
+                for key in (report.event_id, report.seq):
+                    here.setdefault(key, len(fresh))
                 places.append(_Fresh(len(fresh)))
                 fresh.append(report)
         return places, replace(command, reports=tuple(fresh))
@@ -206,18 +206,38 @@ def _duplicate(first: Record, report: Report) -> Recorded:
     return Recorded(first.position, first.version, first.rule, duplicate=True)
 
 
-def _same(first: Record, report: Report) -> bool:
+def _same(first: Record | Report, report: Report) -> bool:
     return (
-        type(first.event) is type(report.event)
-        and encode(first.event) == encode(report.event)
+        _is_alike(first.event, report.event)
         and (report.seq is None or report.seq == first.seq)
         and (report.occurred_at is None or report.occurred_at == first.occurred_at)
     )
 
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_ANY = Record(
+    position=0,
+    job_id=0,
+    version=0,
+    attempt=0,
+    event_id="",
+    source=Source.API,
+    trace_id="",
+    seq=None,
+    occurred_at=_EPOCH,
+    recorded_at=_EPOCH,
+    event=Heartbeat(),
+)
+
+
+def _is_alike(one: Event, other: Event) -> bool:
+    """Compare what two events say as JSON does: 1 is 1.0 however the log spells it, never true."""
+    return canonical(replace(_ANY, event=one)) == canonical(replace(_ANY, event=other))
+
+
 def _twin(number: int, first: Report, report: Report) -> _Fresh:
     """Take the second of two callbacks with one id in the same request for a duplicate."""
-    if first != report:
+    if not _same(first, report):
         raise EventIdConflictError(
             "Two callbacks of this request have the same event_id or seq and other bodies."
         )

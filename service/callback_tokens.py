@@ -17,6 +17,7 @@ from service.errors import (
     WrongJobError,
     WrongScopeError,
 )
+from service.request_schemas import BIGINT, INTEGER
 
 SCOPE = "training-callback"
 ALGORITHM = "HS256"
@@ -36,6 +37,11 @@ class CallbackClaims:
     def wants_renewal(self, now: float) -> bool:
         """Return whether less than half of the token's life is left."""
         return self.expires_at - now < (self.expires_at - self.issued_at) / 2
+
+    def check_job(self, job_id: int) -> None:
+        """Raise WrongJobError unless the token speaks for this job."""
+        if self.job_id != job_id:
+            raise WrongJobError(f"The token does not belong to job {job_id}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +77,15 @@ class CallbackTokens:
         token = jwt.encode(payload, self._key, ALGORITHM, headers={"kid": self._kid})
         return IssuedToken(token, claims)
 
-    def verify(self, token: str, job_id: int | None = None) -> CallbackClaims:
-        """Return the claims of a token that may speak for this job.
+    def verify(self, token: str) -> CallbackClaims:
+        """Return the claims of a callback token of ours.
 
-        Raises TokenInvalidError, TokenExpiredError, WrongScopeError or WrongJobError.
+        Raises TokenInvalidError, TokenExpiredError or WrongScopeError.
         """
         payload = self._decoded(token)
         if payload["scope"] != SCOPE:
             raise WrongScopeError(f"The token's scope is not {SCOPE}.")
-        claims = _claims(payload)
-        if job_id is not None and claims.job_id != job_id:
-            raise WrongJobError(f"The token does not belong to job {job_id}.")
-        return claims
+        return _claims(payload)
 
     def _decoded(self, token: str) -> dict[str, Any]:
         try:
@@ -97,7 +100,8 @@ class CallbackTokens:
         except jwt.ExpiredSignatureError as error:
             raise TokenExpiredError from error
         except (jwt.PyJWTError, ValueError) as error:
-            raise TokenInvalidError(f"The token is not one of ours: {error}.") from error
+            said = str(error).rstrip(".")
+            raise TokenInvalidError(f"The token is not one of ours: {said}.") from error
         return payload
 
 
@@ -109,12 +113,18 @@ def key_id(key: str) -> str:
 def _claims(payload: dict[str, Any]) -> CallbackClaims:
     job_id, attempt, jti = payload["job_id"], payload["attempt"], payload["jti"]
     times = payload["iat"], payload["exp"]
-    if not (_is_count(job_id) and _is_count(attempt) and isinstance(jti, str)):
+    if not (_is_count(job_id, BIGINT) and _is_count(attempt, INTEGER) and isinstance(jti, str)):
         raise TokenInvalidError("The token's job_id and attempt must be whole numbers from 1.")
-    if not all(isinstance(moment, int | float) for moment in times):
-        raise TokenInvalidError("The token's iat and exp must be numbers.")
+    if not all(_is_time(moment) for moment in times):
+        raise TokenInvalidError("The token's iat and exp must be seconds since 1970.")
     return CallbackClaims(job_id, attempt, float(times[0]), float(times[1]), jti)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_count(value: object, largest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 <= value <= BIGINT  # neither NaN nor infinite

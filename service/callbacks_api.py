@@ -39,7 +39,7 @@ async def done(call: Call[DoneBody, NoQuery]) -> Reply:
 async def callbacks(call: Call[CallbacksBody, NoQuery]) -> Reply:
     """Record several callbacks in order, all or none."""
     body = call.body
-    reports = tuple(_report(item, body.trace_id) for item in body.callbacks)
+    reports = tuple(_report(item, body) for item in body.callbacks)
     outcome = await _record(call, reports)
     results = [_result(outcome, item) for item in outcome.recorded]
     return Reply(payload={"results": results, **_guidance(call, outcome)})
@@ -83,14 +83,16 @@ def _guidance(call: Call[Any, NoQuery], outcome: Outcome) -> dict[str, Any]:
 
 
 def _report(
-    body: HeartbeatBody | EventBody | DoneBody | AnyCallback, trace_id: str | None = None
+    body: HeartbeatBody | EventBody | DoneBody | AnyCallback, around: CallbacksBody | None = None
 ) -> Report:
+    """Return a callback as the log takes it; what it leaves out, the body around it may say."""
+    outer = around or body
     return Report(
         event=_event(body),
         event_id=body.event_id,
         seq=body.seq,
-        occurred_at=body.occurred_at,
-        trace_id=body.trace_id or trace_id,
+        occurred_at=body.occurred_at or outer.occurred_at,
+        trace_id=outer.trace_id if body.trace_id is None else body.trace_id,
     )
 
 

@@ -22,11 +22,12 @@ def duration(seconds: float) -> str:
 
 
 def ago(at: datetime, now: datetime) -> str:
-    """Return how long before `now` a moment was."""
+    """Return roughly how long before `now` a moment was."""
     seconds = (now - at).total_seconds()
-    if seconds < 0.95:
-        return "just now"
-    return f"{duration(seconds)} ago"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit} ago"
+    return "just now"
 
 
 def moment(at: datetime) -> str:
@@ -59,6 +60,6 @@ def percent(fraction: float) -> str:
     return f"{int(fraction * 100)} %"
 
 
-def plural(count: int, word: str) -> str:
+def plural(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -189,7 +190,7 @@ def _as_of(text: str) -> tuple[int | None, datetime | None]:
         return int(text), None
     try:
         # A plus sign in an address stands for a space.
-        return None, parse_time(text.replace(" ", "+") if text.count(" ") == 1 else text)
+        return None, parse_time(re.sub(r" (?=\d\d:\d\d$)", "+", text))
     except ValueError as error:
         wanted = FieldError("as_of", "needs a position or an RFC 3339 time")
         raise InvalidRequestError(f"as_of {wanted.message}.", errors=[wanted]) from error
@@ -229,7 +230,7 @@ def _from_cursor(cursor: str | None) -> int | None:
         word, _, number = base64.urlsafe_b64decode(padded).decode().partition(":")
     except (binascii.Error, ValueError):
         word, number = "", ""
-    if word != "before" or not number.isdigit() or int(number) > BIGINT:
+    if word != "before" or not re.fullmatch("[0-9]+", number) or int(number) > BIGINT:
         wanted = FieldError("cursor", "needs a next_cursor that this API gave")
         raise InvalidRequestError(f"cursor {wanted.message}.", errors=[wanted])
     return int(number)

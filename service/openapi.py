@@ -18,7 +18,7 @@ from service.request_schemas import NoQuery
 from service.routing import Route
 
 _REF = "#/components/schemas/{model}"
-_ALWAYS = {"open": (), "callback": (400, 401, 403, 413, 503)}
+_ALWAYS = {"open": (400,), "callback": (400, 401, 403, 413, 503)}
 _CONTROL = (400, 401, 403, 503)
 
 

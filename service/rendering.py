@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from rich import box
@@ -15,6 +16,7 @@ from service.figures import ago, duration, moment, number, percent, plural, size
 from service.page import STYLES, bar, fact, plain, status_text
 
 _SHORT_BAR = 10
+_RESULTS = re.compile(r"map|precision|recall|accuracy|fitness|f1", re.IGNORECASE)
 
 
 def job_page(job: JobAnswer, width: int) -> Iterator[RenderableType]:
@@ -43,9 +45,27 @@ def health_line(health: HealthAnswer, now: datetime) -> Text:
     return Text.assemble((verdict, STYLES.get(health.verdict, "")), f"; {told}" if told else "")
 
 
-def metrics_line(metrics: dict[str, float]) -> str:
-    """Return metrics as `name value` pairs."""
-    return "   ".join(f"{plain(name)} {number(value)}" for name, value in metrics.items())
+def metrics_line(metrics: Mapping[str, float], room: int | None = None) -> str:
+    """Return metrics as `name value` pairs, the telling ones first; without end or to fit."""
+    pairs = [f"{plain(name)} {number(metrics[name])}" for name in in_order(metrics)]
+    while room and len(", ".join(pairs)) > room and len(pairs) > 1:
+        pairs.pop()
+    return ", ".join(pairs)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return metrics' names: results first, then losses, learning rates last."""
+    return sorted(names, key=_rank)
+
+
+def _rank(name: str) -> int:
+    if _RESULTS.search(name):
+        return 0
+    if name.startswith("lr"):
+        return 4
+    if "loss" not in name:
+        return 3
+    return 2 if name.startswith("val") else 1
 
 
 def jobs_table(page: JobsAnswer) -> Iterator[RenderableType]:
@@ -54,8 +74,11 @@ def jobs_table(page: JobsAnswer) -> Iterator[RenderableType]:
         yield Text("There is no such job.")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("ID", "STATUS", "PROGRESS", "MODEL", "DATA SET", "ATTEMPT", "CREATED", "LABELS"):
-        table.add_column(name, overflow="fold", justify="right" if name == "ID" else "left")
+    table.add_column("ID", justify="right", no_wrap=True)
+    for name in ("STATUS", "PROGRESS", "ATTEMPT", "CREATED"):
+        table.add_column(name, no_wrap=True)
+    for name in ("MODEL", "DATA SET", "LABELS"):
+        table.add_column(name, overflow="fold")
     now = datetime.now(UTC)
     for job in page.jobs:
         table.add_row(*_row(job, now))
@@ -76,11 +99,11 @@ def _row(job: JobAnswer, now: datetime) -> tuple[Text | str, ...]:
         str(job.id),
         status,
         progress,
-        plain(job.model_name),
-        plain(job.dataset_id),
         str(job.attempt),
         ago(job.created_at, now),
-        Text(plain(_pairs(job.labels)), overflow="fold"),
+        plain(job.model_name),
+        plain(job.dataset_id),
+        plain(_pairs(job.labels)),
     )
 
 
@@ -125,8 +148,8 @@ def _progress(job: JobAnswer) -> Text:
 def _attempt(job: JobAnswer) -> str:
     asked = "; a cancel was requested" if job.cancel_requested else ""
     return (
-        f"{job.attempt}; {job.retry_count} of {plural(job.max_retries, 'retry').replace('retrys', 'retries')}"
-        f" used, {plural(job.interruptions, 'interruption')}{asked}"
+        f"{job.attempt}; {job.retry_count} of {plural(job.max_retries, 'retry', 'retries')} used,"
+        f" {plural(job.interruptions, 'interruption')}{asked}"
     )
 
 

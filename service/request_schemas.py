@@ -15,11 +15,12 @@ from pydantic import (
     Field,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 
 from projections.job import JobStatus
 
-BIGINT = 2**63 - 1
+INTEGER, BIGINT = 2**31 - 1, 2**63 - 1
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -64,7 +65,7 @@ Metrics = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], float],
     Field(max_length=1000),
 ]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=0, le=INTEGER)]
 Seq = Annotated[int, Field(ge=1, le=BIGINT)]
 FreeData = dict[str, Any]
 
@@ -186,11 +187,36 @@ AnyCallback = Annotated[
 ]
 
 
-class CallbacksBody(_Strict):
+def _belongs_inside(value: object) -> None:
+    if value is not None:
+        raise ValueError("belongs to each callback, not to all of them")
+
+
+OfEachCallback = Annotated[None, BeforeValidator(_belongs_inside), WithJsonSchema({"type": "null"})]
+
+
+class CallbacksBody(BaseModel):
     """Several callbacks, in their order; all are recorded or none."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, frozen=True)
 
     callbacks: Annotated[list[AnyCallback], Field(min_length=1, max_length=500)]
     trace_id: Annotated[str, StringConstraints(max_length=64)] | None = None
+    occurred_at: Time | None = None
+    event_id: OfEachCallback = None
+    seq: OfEachCallback = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_unknown(cls, value: Any) -> Any:
+        """Move fields that we do not know into the first callback, whose data keeps them."""
+        match value:
+            case {"callbacks": [dict() as first, *rest], **others}:
+                known = {name: item for name, item in others.items() if name in cls.model_fields}
+                unknown = {name: item for name, item in others.items() if name not in known}
+                return {**known, "callbacks": [{**unknown, **first}, *rest]}
+            case _:
+                return value
 
 
 class _Query(BaseModel):
@@ -233,5 +259,5 @@ class EventsQuery(_Query):
 class LogsQuery(_Query):
     """Which output to show: by default all of the current attempt."""
 
-    attempt: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    attempt: Annotated[int, Field(ge=1, le=INTEGER)] | None = None
     tail: Annotated[int, Field(ge=0, le=100_000)] | None = None

@@ -126,7 +126,9 @@ async def _let_in(
                 f"This needs the role {access.name.lower()}; the token's is {role.name.lower()}."
             )
         return None
-    return instance.callback_tokens.verify(token, job_id_in(request.match_info["id"]))
+    claims = instance.callback_tokens.verify(token)
+    claims.check_job(job_id_in(request.match_info["id"]))
+    return claims
 
 
 def _bearer(request: web.Request) -> str:
@@ -143,14 +145,21 @@ async def _body(request: web.Request, route: Route[Any, Any]) -> Any:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise PayloadTooLargeError from error
+    except web.RequestPayloadError as error:
+        raise _not_json("it is not encoded as its headers say") from error
     if route.tolerant_body and not raw.strip():
         raw = b"{}"
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequestError(f"The body is not JSON: {error}.") from error
+        raise _not_json(str(error)) from error
     _check_values(value)
     return _validated(route.body, value)
+
+
+def _not_json(why: str) -> InvalidRequestError:
+    wanted = FieldError("body", "needs to be JSON")
+    return InvalidRequestError(f"The body is not JSON: {why}.", errors=[wanted])
 
 
 def _query(request: web.Request, model: type[Any]) -> Any:
@@ -168,15 +177,23 @@ def _validated(model: type[Any], value: Any) -> Any:
         return model.model_validate(value)
     except ValidationError as error:
         errors = [
-            FieldError(_place(item["loc"]), item["msg"].removeprefix("Value error, "))
+            FieldError(_place(item["loc"], value), item["msg"].removeprefix("Value error, "))
             for item in error.errors(include_url=False, include_input=False)
         ]
         told = "; ".join(f"{item.field}: {item.message}" for item in errors[:5])
         raise InvalidRequestError(f"The request is malformed: {told}.", errors=errors) from None
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "body"
+def _place(location: tuple[int | str, ...], value: Any) -> str:
+    """Return where in the request the location is: pydantic's also names the kind it tried."""
+    place = []
+    for number, part in enumerate(location, start=1):
+        within = isinstance(value, list) or (isinstance(value, dict) and part in value)
+        if within or number == len(location):
+            place.append(str(part))
+        if within:
+            value = value[part]
+    return ".".join(place) or "body"
 
 
 def _check_values(value: Any, place: str = "body", depth: int = 0) -> None:

@@ -21,11 +21,11 @@ from service.answer_schemas import (
 )
 from service.figures import clock, duration, number, plural
 from service.page import folded, heading, lane, plain, status_text
-from service.rendering import headline
+from service.rendering import headline, in_order
 
 LANE = 40
 STORY_INDENT = 12
-_RESULTS = re.compile(r"map|precision|recall|accuracy|fitness|f1", re.IGNORECASE)
+_EPOCH = re.compile(r"Epoch \d+ complete")
 
 
 def timeline_page(timeline: TimelineAnswer, width: int) -> Iterator[RenderableType]:
@@ -36,7 +36,10 @@ def timeline_page(timeline: TimelineAnswer, width: int) -> Iterator[RenderableTy
     yield heading("Story")
     start = timeline.job.created_at
     for entry in timeline.entries:
-        yield story_line(entry, start, width)
+        in_table = _EPOCH.fullmatch(entry.title)
+        yield story_line(
+            entry.model_copy(update={"detail": ""}) if in_table else entry, start, width
+        )
 
 
 def story_line(entry: EntryAnswer, start: datetime, width: int) -> Text:
@@ -109,7 +112,7 @@ def _phases(phases: Sequence[PhaseAnswer]) -> Iterator[Text]:
 
 
 def _epochs(epochs: Sequence[EpochAnswer], width: int) -> Iterator[RenderableType]:
-    names = metric_names(epochs)
+    names = in_order({name: None for epoch in epochs for name in epoch.metrics})
     shown = _fitting(names, width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in ("EPOCH", "AT", "TOOK", *shown):
@@ -122,20 +125,6 @@ def _epochs(epochs: Sequence[EpochAnswer], width: int) -> Iterator[RenderableTyp
     if len(shown) < len(names):
         more = plural(len(names) - len(shown), "more metric")
         yield Text(f"  {more} with --json: {', '.join(names[len(shown) :])}\n", style="dim")
-
-
-def metric_names(epochs: Sequence[EpochAnswer]) -> list[str]:
-    """Return every metric's name: results first, then losses, learning rates last."""
-    names = dict.fromkeys(name for epoch in epochs for name in epoch.metrics)
-    return sorted(names, key=_rank)
-
-
-def _rank(name: str) -> int:
-    if _RESULTS.search(name):
-        return 0
-    if name.startswith("lr"):
-        return 3
-    return 1 if "loss" in name else 2
 
 
 def _fitting(names: Sequence[str], width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""A client for the tests: real HTTP to a real service."""
+"""A client for the tests: real HTTP to a real service, every answer held against its schema."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+import asyncpg
 import orjson
+from yarl import URL
 
 from service.serving import Serving
+from tests.described import check_answer
 
 NEW_JOB = {"dataset_id": "shapes", "model_name": "yolov8n", "epochs": 3}
 
@@ -70,8 +73,31 @@ class Api:
         ) as response:
             text = await response.text()
             is_json = "json" in response.content_type
-            answer = orjson.loads(text) if is_json else None
+            answer = orjson.loads(text) if is_json and text else None
+            route = URL(path).path
+            check_answer(method, route, response.status, response.content_type, answer)
             return Answer(response.status, answer, text, dict(response.headers))
+
+    async def select(self, query: str, *arguments: Any) -> list[Any]:
+        """Ask the service's database itself, as its owner; the rows."""
+        connection = await asyncpg.connect(self.service.instance.settings.database_url)
+        try:
+            return await connection.fetch(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def said(self) -> int:
+        """How many events callers have caused; what the service writes by itself not counted."""
+        sources = ["api", "trainer", "operator"]
+        rows = await self.select("select count(*) from events where source = any ($1)", sources)
+        count: int = rows[0]["count"]
+        return count
+
+    async def events(self, job: Any, kind: str | None = None) -> Any:
+        """All events of a job, or those of one type."""
+        query = {"type": kind} if kind else {}
+        answer = await self.get(f"/v1/jobs/{job['id']}/events", limit=1000, **query)
+        return answer.json["events"]
 
     async def create_job(self, **fields: Any) -> Any:
         """Make a job; return it, with its callback token where there is one."""

@@ -111,13 +111,17 @@ def assert_every_line_is_traced(launcher: Launcher) -> None:
     assert [line for line in launcher.log.splitlines() if marker not in line] == []
 
 
-async def test_a_training_reports_every_epoch_and_leaves_its_weights_and_its_run(
+async def test_a_training_outlives_its_service_and_leaves_its_weights_and_its_run(
     launcher: Launcher,
 ) -> None:
     launcher.add_shapes()
     server = launcher.server
 
     process = await launcher.launch()
+    await until(lambda: server.events("training_started"), seconds=SLOW)
+    await server.stop()
+    await until(lambda: "a callback waits" in launcher.log, seconds=SLOW)
+    await server.start()
 
     assert await ended(process) == 0, launcher.log
     phases = [data["phase"] for data in server.events("phase_started")]

@@ -1,0 +1,220 @@
+# ruff: noqa: PLC0415 - each command loads its libraries when it runs, so that help is there at once
+"""The command line: names, options and what they mean."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import typer
+
+Status = Literal["pending", "queued", "running", "succeeded", "failed", "cancelled"]
+
+app = typer.Typer(
+    name="epochlog",
+    help="The flight recorder and control plane for GPU training jobs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tokens = typer.Typer(no_args_is_help=True, help="Make tokens for the control API.")
+app.add_typer(tokens, name="token")
+
+JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="The job's number.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME|POSITION",
+        help="Show it as it was then: an RFC 3339 time, or a position of the log.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; repeatable.")
+]
+
+
+@app.command()
+def demo(
+    epochs: Annotated[int, typer.Option(min=3, max=1000, help="How many epochs to train.")] = 3,
+    images: Annotated[int, typer.Option(min=48, max=5000, help="How many images to draw.")] = 48,
+) -> int:
+    """Train a small real model end to end on this machine, and show its timeline."""
+    from service import commands
+
+    return commands.run(partial(commands.demo, epochs=epochs, images=images))
+
+
+@app.command()
+def serve() -> int:
+    """Run the service until Ctrl-C or SIGTERM."""
+    from service import commands
+
+    return commands.run(commands.serve)
+
+
+@app.command()
+def migrate() -> int:
+    """Bring the database's schema up to date."""
+    from service import commands
+
+    return commands.run(commands.migrate)
+
+
+@app.command()
+def submit(
+    dataset_id: Annotated[str, typer.Argument(help="The data set: datasets/DATASET_ID.zip.")],
+    model_name: Annotated[str, typer.Argument(help="The model, such as yolov8n.")],
+    *,
+    epochs: Annotated[int, typer.Option(help="How many epochs to train.")],
+    max_retries: Annotated[int | None, typer.Option(help="How often to try again.")] = None,
+    imgsz: Annotated[int | None, typer.Option(help="The images' size in pixels.")] = None,
+    batch: Annotated[int | None, typer.Option(help="How many images a batch.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A training parameter, JSON or text; repeatable."),
+    ] = None,
+    label: Labels = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Sent twice with the same key, it is made once.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live until it ends.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Make a job."""
+    from service import commands
+
+    if watch and as_json:
+        raise typer.BadParameter("--watch and --json do not go together.")
+    optional = {
+        "max_retries": max_retries,
+        "imgsz": imgsz,
+        "batch": batch,
+        "priority": priority,
+        "params": {name: _json_or_text(value) for name, value in _pairs("--param", param)},
+        "labels": dict(_pairs("--label", label)),
+    }
+    new = {"dataset_id": dataset_id, "model_name": model_name, "epochs": epochs}
+    new |= {name: value for name, value in optional.items() if value not in (None, {})}
+    return commands.run(
+        partial(commands.submit, new=new, key=idempotency_key, watch=watch, as_json=as_json)
+    )
+
+
+@app.command()
+def jobs(
+    *,
+    status: Annotated[Status | None, typer.Option(help="Only jobs of this status.")] = None,
+    label: Labels = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> int:
+    """List jobs, newest first."""
+    from service import commands
+
+    if as_of is not None:
+        raise typer.BadParameter("--as-of for the list of jobs comes with the fleet view.")
+    labels = [f"{name}={value}" for name, value in _pairs("--label", label)]
+    return commands.run(
+        partial(
+            commands.jobs,
+            status=status,
+            labels=labels,
+            limit=limit,
+            everything=everything,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def status(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
+    """Show a job: status, progress, metrics, health, files."""
+    from service import commands
+
+    return commands.run(partial(commands.status, job_id=job_id, as_of=as_of, as_json=as_json))
+
+
+@app.command()
+def timeline(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
+    """Show a job's attempts with phases, epochs and checkpoints, and its story."""
+    from service import commands
+
+    return commands.run(partial(commands.timeline, job_id=job_id, as_of=as_of, as_json=as_json))
+
+
+@app.command()
+def explain(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
+    """Show why a job's status is what it is: the deciding events, and what did not count."""
+    from service import commands
+
+    return commands.run(partial(commands.explain, job_id=job_id, as_of=as_of, as_json=as_json))
+
+
+@app.command()
+def watch(job_id: JobId) -> int:
+    """Show a job live until it ends; exit 0 only if it succeeded."""
+    from service import commands
+
+    return commands.run(partial(commands.watch, job_id=job_id))
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    *,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Not the current one.")] = None,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only so many last lines.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+) -> int:
+    """Print what the trainer printed."""
+    from service import commands
+
+    return commands.run(
+        partial(commands.logs, job_id=job_id, attempt=attempt, tail=tail, follows=follow)
+    )
+
+
+@app.command()
+def cancel(
+    job_id: JobId,
+    *,
+    reason: Annotated[str | None, typer.Option(help="Why, for the log.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
+) -> int:
+    """Ask for a job to be cancelled."""
+    from service import commands
+
+    return commands.run(partial(commands.cancel, job_id=job_id, reason=reason, wait=wait))
+
+
+@tokens.command("create")
+def create_token(
+    *,
+    role: Annotated[Literal["viewer", "operator", "admin"], typer.Option(help="What it may do.")],
+    name: Annotated[str | None, typer.Option(help="Whose it is.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make an API token; it is shown once."""
+    from service import commands
+
+    return commands.run(partial(commands.create_token, role=role, name=name, as_json=as_json))
+
+
+def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in given or ()]
+    for name, equals, _value in pairs:
+        if not name or not equals:
+            raise typer.BadParameter(f"{option} needs the form NAME=VALUE.")
+    return [(name, value) for name, _equals, value in pairs]
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

@@ -1,0 +1,230 @@
+"""A small real model, trained end to end on this machine: every part of the service at work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager, redirect_stderr, suppress
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from projections.job import JobStatus
+from projections.sighting import Alive
+from service.answer_schemas import JobAnswer, TimelineAnswer
+from service.client import Client, ClientError
+from service.errors import SettingsError
+from service.logs import configure_logs
+from service.page import fact, heading, print_page
+from service.serving import Serving, serving
+from service.settings import ExecutorKind, Settings, StorageType
+from service.timeline_page import timeline_page
+from service.watching import INTERVAL, watch
+
+IMAGES = 48
+PICTURE = 160
+LABELS = {"demo": "true"}
+FAREWELL = 30.0
+"""Seconds that a trainer has to end by itself before it is killed."""
+
+LIVELY = {
+    "EPOCHLOG_PORT": "0",
+    "EPOCHLOG_HEARTBEAT_SECONDS": "1",
+    "EPOCHLOG_CANCEL_GRACE": "10",
+}
+
+
+class DemoError(Exception):
+    """The demo cannot be shown; the message says why."""
+
+
+def demo_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the environment's settings, fit for a demo on this machine."""
+    given = {name: value for name, value in environ.items() if value.strip()}
+    given |= {"EPOCHLOG_EXECUTOR": ExecutorKind.LOCAL.value, "EPOCHLOG_PUBLIC_URL": ""}
+    settings = Settings.from_env({**LIVELY, **given})
+    if settings.storage_type is not StorageType.LOCAL:
+        raise SettingsError("EPOCHLOG_STORAGE_TYPE needs to be `local` for the demo.")
+    return settings
+
+
+async def demo(console: Console, *, epochs: int, images: int) -> bool:
+    """Train, show the timeline and where everything lies; return whether the job succeeded."""
+    settings = demo_settings(os.environ)
+    service_log = settings.state_dir / "service.log"
+    _end_at_sigterm()
+    with _logging_to(service_log):
+        async with AsyncExitStack() as stack:
+            with _doing(console, f"Starting the service on {settings.state_dir}"):
+                service = await stack.enter_async_context(serving(settings))
+            data_set = await _data_set(console, settings, images)
+            client = Client(lambda: service.url, service.api_token)
+            await stack.enter_async_context(client)
+            job = await _train(console, service, client, data_set, epochs)
+            timeline = TimelineAnswer.model_validate(await client.timeline(job.id))
+    console.print()
+    print_page(console, timeline_page(timeline, console.width))
+    print_page(console, _places(settings, service_log, job, console.width))
+    return job.status is JobStatus.SUCCEEDED
+
+
+def _end_at_sigterm() -> None:
+    """Let SIGTERM unwind the demo as Ctrl-C does."""
+    task = asyncio.current_task()
+    if task:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send what the service logs to a file, so that the screen stays the demo's."""
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            out = stack.enter_context(path.open("a"))
+        except OSError as error:
+            raise SettingsError(
+                f"EPOCHLOG_STATE_DIR needs a folder that this user can write ({error.strerror})."
+            ) from error
+        with redirect_stderr(out):
+            configure_logs("INFO")
+            logging.basicConfig(stream=out, level=logging.WARNING)
+        yield
+
+
+@contextmanager
+def _doing(console: Console, what: str) -> Iterator[None]:
+    """Say what takes time while it does."""
+    if not console.is_terminal:
+        console.print(f"{what} ...", soft_wrap=True)
+        yield
+        return
+    with console.status(f"{what} ..."):
+        yield
+    console.print(Text.assemble(("✓ ", "green"), what), soft_wrap=True)
+
+
+async def _data_set(console: Console, settings: Settings, images: int) -> str:
+    """Draw the data set unless it lies there; return its id."""
+    name = "demo-shapes" if images == IMAGES else f"demo-shapes-{images}"
+    target = Path(settings.bucket) / "datasets" / f"{name}.zip"
+    if target.exists():
+        return name
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    with _doing(console, f"Drawing {images} images of coloured shapes"):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            await _draw(aside, images)
+            aside.replace(target)
+        except OSError as error:
+            raise DemoError(f"The data set cannot be written: {error}.") from error
+        finally:
+            aside.unlink(missing_ok=True)
+    return name
+
+
+async def _draw(target: Path, images: int) -> None:
+    size = ("--images", str(images), "--size", str(PICTURE), "--seed", "0")
+    drawing = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "trainer.shapes", str(target), *size),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        _, said = await drawing.communicate()
+    finally:
+        if drawing.returncode is None:
+            drawing.kill()
+            await drawing.wait()
+    if drawing.returncode:
+        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise DemoError(f"The data set cannot be drawn: {last}.")
+
+
+async def _train(
+    console: Console, service: Serving, client: Client, data_set: str, epochs: int
+) -> JobAnswer:
+    """Submit a job and show it until it ends; whatever happens, its process ends with it."""
+    await _clear_earlier(console, client)
+    size = {"imgsz": PICTURE, "batch": 16}
+    new = {"dataset_id": data_set, "model_name": "yolov8n", "epochs": epochs, "labels": LABELS}
+    job = JobAnswer.model_validate(await client.submit(new | size))
+    console.print(f"Job {job.id} trains yolov8n on {data_set} for {epochs} epochs:")
+    try:
+        return await watch(client, job.id, console)
+    finally:
+        await _see_off(service, client, job.id)
+
+
+async def _clear_earlier(console: Console, client: Client) -> None:
+    """Cancel what an earlier demo left behind when it was killed."""
+    labels = [f"{name}={value}" for name, value in LABELS.items()]
+    for status in (JobStatus.PENDING, JobStatus.QUEUED, JobStatus.RUNNING):
+        page = await client.jobs(status=status, labels=labels, limit=100)
+        for job in page["jobs"]:
+            console.print(f"Job {job['id']} of an earlier demo is cancelled.")
+            with suppress(ClientError):  # it ended just now
+                await client.cancel(job["id"], "another demo starts")
+
+
+async def _see_off(service: Serving, client: Client, job_id: int) -> None:
+    """Cancel the job unless it has ended, and wait until its process is gone."""
+    executor, deadline = service.instance.executor, time.monotonic() + FAREWELL
+    with suppress(ClientError):
+        await client.cancel(job_id, "the demo was interrupted")
+    while True:
+        job = JobAnswer.model_validate(await client.job(job_id))
+        seen = await executor.observe(job_id, job.attempt)
+        if job.status.is_final and not isinstance(seen, Alive):
+            return
+        if time.monotonic() > deadline:
+            await executor.stop(job_id, job.attempt, force=True)
+            return
+        await asyncio.sleep(INTERVAL / 5)
+
+
+def _places(
+    settings: Settings, service_log: Path, job: JobAnswer, width: int
+) -> Iterator[RenderableType]:
+    """Tell where everything lies and what to try next."""
+    output = settings.state_dir / "logs" / f"job-{job.id}" / f"attempt-{job.attempt}.log"
+    datasets = Path(settings.bucket) / "datasets"
+    yield heading("Where everything lies")
+    yield fact("database", settings.database_url or str(settings.state_dir / "postgres"), width)
+    yield fact("data set", str(datasets / f"{job.dataset_id}.zip"), width)
+    for artifact in job.artifacts:
+        yield fact(artifact.name, artifact.uri.removeprefix("file://"), width)
+    if job.mlflow_run_id:
+        yield fact("MLflow", f"{settings.mlflow_tracking_uri} run {job.mlflow_run_id}", width)
+    yield fact("trainer log", str(output), width)
+    yield fact("service log", str(service_log), width)
+    yield heading("What to try next")
+    for command, what in (
+        (f"status {job.id}", "the job: progress, metrics, health, files"),
+        (f"explain {job.id}", "why it has its status: the events that decided it"),
+        (f"timeline {job.id} --as-of 10", "its timeline as of the log's position 10"),
+        ("serve", "the service itself, with its HTTP API"),
+    ):
+        yield Text.assemble(f"  {_ourselves()} {command:<24}", (what, "dim"))
+
+
+def _ourselves() -> str:
+    """Return how this program is called from here."""
+    state_dir = os.environ.get("EPOCHLOG_STATE_DIR", "").strip()
+    where = f"EPOCHLOG_STATE_DIR={shlex.quote(state_dir)} " if state_dir else ""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return f"{where}python -m service"
+    known = shutil.which(program.name)
+    if known and Path(known).resolve() == program.resolve():
+        return where + program.name
+    return where + shlex.quote(os.path.relpath(program))

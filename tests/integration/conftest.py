@@ -1,0 +1,37 @@
+"""A service that many tests share: those that leave nothing behind which another could see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from service.serving import serving
+from service.settings import Settings
+from tests.conftest import SECRET_KEY, TEMPLATE, with_database
+from tests.http import Api
+
+SHARED = "test_shared"
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shared_api(
+    postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Api]:
+    """One service with executor `external` for all tests of a session."""
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f"create database {SHARED} template {TEMPLATE}")
+    await connection.close()
+    settings = Settings.from_env(
+        {
+            "EPOCHLOG_STATE_DIR": str(tmp_path_factory.mktemp("shared") / "state"),
+            "EPOCHLOG_DATABASE_URL": with_database(postgres, SHARED),
+            "EPOCHLOG_SECRET_KEY": SECRET_KEY,
+            "EPOCHLOG_PORT": "0",
+            "EPOCHLOG_EXECUTOR": "external",
+        }
+    )
+    async with serving(settings) as service, Api(service) as api:
+        yield api

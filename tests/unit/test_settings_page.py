@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from service.settings import VARIABLES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_setting_and_no_other() -> None:
+    assert set(re.findall(r"`((?:EPOCHLOG_|MLFLOW_|KUBECONFIG)[A-Z_]*)`", PAGE)) - {
+        "EPOCHLOG_"
+    } == set(VARIABLES.values())
