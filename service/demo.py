@@ -227,4 +227,5 @@ def _ourselves() -> str:
     known = shutil.which(program.name)
     if known and Path(known).resolve() == program.resolve():
         return where + program.name
-    return where + shlex.quote(os.path.relpath(program))
+    near = os.path.relpath(program)
+    return where + shlex.quote(str(program.absolute()) if near.startswith("..") else near)

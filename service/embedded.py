@@ -77,8 +77,18 @@ class EmbeddedPostgres:
         self._server = _Server(Path(os.path.realpath(folder)))
 
     async def start(self) -> str:
-        """Bring the server up, or adopt the one that runs, and return the database's DSN."""
-        return await asyncio.to_thread(self._server.start)
+        """Bring the server up, or adopt the one that runs, and return the database's DSN.
+
+        Cancelled meanwhile, it leaves no server behind.
+        """
+        starting = asyncio.create_task(asyncio.to_thread(self._server.start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with suppress(EmbeddedPostgresError):
+                await starting
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """End the server, whoever is connected; again is harmless."""

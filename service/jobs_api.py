@@ -208,11 +208,11 @@ def _idempotency_key(call: Call[Any, Any]) -> str | None:
 
 def _labels(texts: list[str]) -> dict[str, str] | None:
     """Read `name=value` filters; all of them must hold."""
-    labels = {}
+    labels: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or not name:
-            wanted = FieldError("label", "needs the form name=value")
+        if not equals or not name or labels.get(name, value) != value:
+            wanted = FieldError("label", "needs the form name=value, with one value for a name")
             raise InvalidRequestError(f"label {wanted.message}.", errors=[wanted])
         labels[name] = value
     return labels or None

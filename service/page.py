@@ -68,7 +68,7 @@ def heading(text: str) -> Text:
 def fact(label: str, value: str | Text, width: int) -> Text:
     """Return one labelled line; a long value continues below its beginning."""
     styled = value if isinstance(value, Text) else folded(value, width - LABEL - 2, LABEL + 2)
-    return Text.assemble("  ", (f"{label:<{LABEL}}", "dim"), styled)
+    return Text.assemble("  ", (f"{label:<{LABEL - 1}} ", "dim"), styled)
 
 
 def folded(text: str, width: int, indent: int) -> Text:

@@ -33,14 +33,14 @@ def headline(job: JobAnswer) -> Text:
     return Text.assemble((f"Job {job.id}  ", "bold"), status_text(job.status), (why, ""))
 
 
-def health_line(health: HealthAnswer, now: datetime) -> Text:
-    """Return the verdict and its three clocks."""
+def health_line(health: HealthAnswer, now: datetime | None) -> Text:
+    """Return the verdict and its three clocks: as ages, or without `now` as moments."""
     clocks = (
         ("last callback", health.alive_at),
         ("last progress", health.advanced_at),
         ("last seen", health.reachable_at),
     )
-    told = ", ".join(f"{name} {ago(at, now)}" for name, at in clocks if at)
+    told = ", ".join(f"{name} {ago(at, now) if now else moment(at)}" for name, at in clocks if at)
     verdict = health.verdict.replace("_", " ")
     return Text.assemble((verdict, STYLES.get(health.verdict, "")), f"; {told}" if told else "")
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -151,10 +152,17 @@ class ServiceProcess:
 
     def wait_for_event(self, job_id: int, type_name: str, within: float = 30.0) -> Any:
         """Poll until the job has an event of this type; the first."""
+        return self._wait_for_one(job_id, lambda event: event["type"] == type_name, within)
+
+    def wait_for_trainer_event(self, job_id: int, name: str, within: float = 30.0) -> Any:
+        """Poll until the job's trainer has sent an event of this name; the first."""
+        return self._wait_for_one(job_id, lambda event: event["data"].get("type") == name, within)
+
+    def _wait_for_one(self, job_id: int, wanted: Callable[[Any], bool], within: float) -> Any:
         until = time.monotonic() + within
         while True:
             for event in self.events(job_id):
-                if event["type"] == type_name:
+                if wanted(event):
                     return event
             assert time.monotonic() < until, self.log()[-4000:]
             time.sleep(0.05)
