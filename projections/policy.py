@@ -39,7 +39,5 @@ class Moment:
     """The database's clock."""
     listening_since: datetime | None = None
     """Since when callbacks could reach us; silence before it proves nothing."""
-    seen_at: datetime | None = None
-    """When the process or pod was last seen alive, where that is later than the log tells."""
     unreachable: bool = False
     """The executor cannot be asked at present; its silence proves nothing either."""

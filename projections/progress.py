@@ -8,6 +8,8 @@ from typing import Any
 
 from projections.events import Callback, Done, Heartbeat, TrainerEvent
 
+_LARGEST_COUNT = 2**53  # what JSON's readers agree on
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -38,7 +40,7 @@ def advance(progress: Progress, event: Callback) -> Progress:
         case TrainerEvent():
             return progress
         case Done(metrics=metrics, status=status):
-            progress = replace(progress, metrics={**progress.metrics, **metrics})
+            progress = _with_metrics(progress, None, None, metrics)
             return replace(progress, fraction=1.0) if status == "succeeded" else progress
 
 
@@ -53,7 +55,8 @@ def checkpoint_in(event: Callback) -> str | None:
 
 def whole_number(value: Any) -> int | None:
     """Return a count that a trainer sent as free data, or None where it is none."""
-    return value if isinstance(value, int) and _is_number(value) and value >= 0 else None
+    plain = isinstance(value, int) and not isinstance(value, bool)
+    return value if plain and 0 <= value <= _LARGEST_COUNT else None
 
 
 def seconds_in(value: Any) -> float | None:
@@ -65,7 +68,7 @@ def numbers_in(value: Any) -> dict[str, float]:
     """Return the numbers among the metrics that a trainer sent as free data."""
     if not isinstance(value, Mapping):
         return {}
-    return {str(name): number for name, number in value.items() if _is_number(number)}
+    return {str(name): float(number) for name, number in value.items() if _is_number(number)}
 
 
 def _is_number(value: Any) -> bool:
@@ -80,7 +83,7 @@ def _with_metrics(
     """Add metrics; those of a point that was passed before never replace newer ones."""
     late = epoch is not None and _place(epoch, batch) < _place(progress.epoch, progress.batch)
     older, newer = (metrics, progress.metrics) if late else (progress.metrics, metrics)
-    return replace(progress, metrics={**older, **newer})
+    return replace(progress, metrics=numbers_in({**older, **newer}))
 
 
 def _to(progress: Progress, epoch: int | None, batch: int | None, batches: int | None) -> Progress:

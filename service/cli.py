@@ -41,25 +41,25 @@ def demo(
     images: Annotated[int, typer.Option(min=48, max=5000, help="How many images to draw.")] = 48,
 ) -> int:
     """Train a small real model end to end on this machine, and show its timeline."""
-    from service import commands
+    from service import hosting, running
 
-    return commands.run(partial(commands.demo, epochs=epochs, images=images))
+    return running.run(partial(hosting.demo, epochs=epochs, images=images))
 
 
 @app.command()
 def serve() -> int:
     """Run the service until Ctrl-C or SIGTERM."""
-    from service import commands
+    from service import hosting, running
 
-    return commands.run(commands.serve)
+    return running.run(hosting.serve)
 
 
 @app.command()
 def migrate() -> int:
     """Bring the database's schema up to date."""
-    from service import commands
+    from service import hosting, running
 
-    return commands.run(commands.migrate)
+    return running.run(hosting.migrate)
 
 
 @app.command()
@@ -84,7 +84,7 @@ def submit(
     as_json: AsJson = False,
 ) -> int:
     """Make a job."""
-    from service import commands
+    from service import commands, running
 
     if watch and as_json:
         raise typer.BadParameter("--watch and --json do not go together.")
@@ -98,7 +98,7 @@ def submit(
     }
     new = {"dataset_id": dataset_id, "model_name": model_name, "epochs": epochs}
     new |= {name: value for name, value in optional.items() if value not in (None, {})}
-    return commands.run(
+    return running.run(
         partial(commands.submit, new=new, key=idempotency_key, watch=watch, as_json=as_json)
     )
 
@@ -114,12 +114,12 @@ def jobs(
     as_json: AsJson = False,
 ) -> int:
     """List jobs, newest first."""
-    from service import commands
+    from service import commands, running
 
     if as_of is not None:
         raise typer.BadParameter("--as-of for the list of jobs comes with the fleet view.")
     labels = [f"{name}={value}" for name, value in _pairs("--label", label)]
-    return commands.run(
+    return running.run(
         partial(
             commands.jobs,
             status=status,
@@ -134,33 +134,33 @@ def jobs(
 @app.command()
 def status(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
     """Show a job: status, progress, metrics, health, files."""
-    from service import commands
+    from service import commands, running
 
-    return commands.run(partial(commands.status, job_id=job_id, as_of=as_of, as_json=as_json))
+    return running.run(partial(commands.status, job_id=job_id, as_of=as_of, as_json=as_json))
 
 
 @app.command()
 def timeline(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
     """Show a job's attempts with phases, epochs and checkpoints, and its story."""
-    from service import commands
+    from service import commands, running
 
-    return commands.run(partial(commands.timeline, job_id=job_id, as_of=as_of, as_json=as_json))
+    return running.run(partial(commands.timeline, job_id=job_id, as_of=as_of, as_json=as_json))
 
 
 @app.command()
 def explain(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
     """Show why a job's status is what it is: the deciding events, and what did not count."""
-    from service import commands
+    from service import commands, running
 
-    return commands.run(partial(commands.explain, job_id=job_id, as_of=as_of, as_json=as_json))
+    return running.run(partial(commands.explain, job_id=job_id, as_of=as_of, as_json=as_json))
 
 
 @app.command()
 def watch(job_id: JobId) -> int:
     """Show a job live until it ends; exit 0 only if it succeeded."""
-    from service import commands
+    from service import commands, running
 
-    return commands.run(partial(commands.watch, job_id=job_id))
+    return running.run(partial(commands.watch, job_id=job_id))
 
 
 @app.command()
@@ -172,9 +172,9 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
 ) -> int:
     """Print what the trainer printed."""
-    from service import commands
+    from service import commands, running
 
-    return commands.run(
+    return running.run(
         partial(commands.logs, job_id=job_id, attempt=attempt, tail=tail, follows=follow)
     )
 
@@ -187,9 +187,9 @@ def cancel(
     wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
 ) -> int:
     """Ask for a job to be cancelled."""
-    from service import commands
+    from service import commands, running
 
-    return commands.run(partial(commands.cancel, job_id=job_id, reason=reason, wait=wait))
+    return running.run(partial(commands.cancel, job_id=job_id, reason=reason, wait=wait))
 
 
 @tokens.command("create")
@@ -200,9 +200,9 @@ def create_token(
     as_json: AsJson = False,
 ) -> int:
     """Make an API token; it is shown once."""
-    from service import commands
+    from service import commands, running
 
-    return commands.run(partial(commands.create_token, role=role, name=name, as_json=as_json))
+    return running.run(partial(commands.create_token, role=role, name=name, as_json=as_json))
 
 
 def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import orjson
+from pydantic import BaseModel, ValidationError
 
 Json = dict[str, Any]
+Shape = TypeVar("Shape", bound=BaseModel)
 
 TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
 WRONG_REQUEST = 400
@@ -135,6 +137,17 @@ class Client:
         if response.status >= WRONG_REQUEST:
             raise ClientError(_refusal(url, response.status, text), status=response.status)
         return text
+
+
+def read(shape: type[Shape], answer: Any) -> Shape:
+    """Return an answer in its shape, or raise ClientError where it has another."""
+    try:
+        return shape.model_validate(answer)
+    except ValidationError as error:
+        raise ClientError(
+            "The service answers in a form that this version does not know; --json shows it.",
+            status=200,
+        ) from error
 
 
 def _pairs(name: str, value: Any) -> list[tuple[str, str]]:

@@ -1,98 +1,27 @@
-"""What each command does: ask a service and print what it says. Returns the exit code."""
+"""The commands that ask a service and print what it says; each returns its exit code."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
 
-from pydantic import BaseModel, ValidationError
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from service.answer_schemas import ExplainAnswer, JobAnswer, JobsAnswer, TimelineAnswer
-from service.client import Client, ClientError, Json
-from service.demo import DemoError
-from service.demo import demo as show_demo
-from service.embedded import EmbeddedPostgresError
-from service.errors import ServiceError, SettingsError, StateFolderInUseError
+from service.client import Client, ClientError, Json, read
 from service.explain_page import explain_page
-from service.logs import configure_logs
-from service.page import open_console, print_json, print_page
+from service.page import print_json, print_page
 from service.reaching import Reached, reach
 from service.rendering import headline, job_page, jobs_table
-from service.serving import Serving, migrate_database
-from service.serving import serve as serve_until_told
+from service.running import DONE, FAILED, complain
 from service.settings import Settings
 from service.timeline_page import timeline_page
 from service.watching import INTERVAL, follow
 from service.watching import watch as watch_job
 
-DONE, FAILED, WRONG_USAGE, TERMINATED = 0, 1, 2, 143
 PAGE = 500
-
-Shape = TypeVar("Shape", bound=BaseModel)
-Work = Callable[[Settings, Console], Coroutine[Any, Any, int]]
-
-
-def run(work: Work) -> int:
-    """Do a command's work; say in one sentence what made it fail."""
-    try:
-        settings = Settings.from_env(os.environ)
-        for unknown in settings.unknown:
-            complain(f"Warning: {unknown}")
-        return asyncio.run(work(settings, open_console()))
-    except ClientError as error:
-        complain(str(error))
-        return WRONG_USAGE if error.is_wrong_usage else FAILED
-    except (
-        SettingsError,
-        StateFolderInUseError,
-        EmbeddedPostgresError,
-        ServiceError,
-        DemoError,
-    ) as error:
-        complain(str(error))
-        return FAILED
-    except asyncio.CancelledError:
-        return TERMINATED
-
-
-def complain(sentence: str) -> None:
-    """Say a sentence on stderr."""
-    open_console(stderr=True).print(Text(f"epochlog: {sentence}"), soft_wrap=True)
-
-
-async def serve(settings: Settings, console: Console) -> int:
-    """Serve until told to stop."""
-    configure_logs(settings.log_level)
-
-    def say(service: Serving) -> None:
-        where = "EPOCHLOG_API_TOKEN" if settings.api_token else settings.state_dir / "api-token"
-        line = f"Epochlog serves at {service.url} (API token: {where}); Ctrl-C stops it."
-        console.print(line, soft_wrap=True)
-        sys.stdout.flush()
-
-    await serve_until_told(settings, say)
-    return DONE
-
-
-async def migrate(settings: Settings, console: Console) -> int:
-    """Bring the database's schema up to date."""
-    configure_logs("WARNING")
-    applied = await migrate_database(settings)
-    for name in applied:
-        console.print(f"applied {name}", soft_wrap=True)
-    if not applied:
-        console.print("The schema is up to date.")
-    return DONE
-
-
-async def demo(_settings: Settings, console: Console, *, epochs: int, images: int) -> int:
-    """Train a small real model end to end."""
-    return DONE if await show_demo(console, epochs=epochs, images=images) else FAILED
 
 
 async def submit(
@@ -149,7 +78,12 @@ async def status(
     """Show a job."""
     async with reach(settings, reading=True) as service:
         job = await service.client.job(job_id, as_of)
-    return _show(console, job, as_json, lambda: job_page(read(JobAnswer, job), console.width))
+    return _show(
+        console,
+        job,
+        as_json,
+        lambda: job_page(read(JobAnswer, job), console.width, past=bool(as_of)),
+    )
 
 
 async def timeline(
@@ -173,7 +107,7 @@ async def explain(
         console,
         told,
         as_json,
-        lambda: explain_page(job_id, read(ExplainAnswer, told), console.width),
+        lambda: explain_page(job_id, read(ExplainAnswer, told), console.width, past=bool(as_of)),
     )
 
 
@@ -233,17 +167,6 @@ async def create_token(
     return DONE
 
 
-def read(shape: type[Shape], answer: Json) -> Shape:
-    """Return an answer in its shape, or raise ClientError where it has another."""
-    try:
-        return shape.model_validate(answer)
-    except ValidationError as error:
-        raise ClientError(
-            "The service answers in a form that this version does not know; --json shows it.",
-            status=200,
-        ) from error
-
-
 def _show(
     console: Console, answer: Json, as_json: bool, page: Callable[[], Iterator[RenderableType]]
 ) -> int:
@@ -275,14 +198,16 @@ async def _refuse_to_wait(service: Reached, job_id: int) -> None:
 
 async def _follow_logs(client: Client, job_id: int, attempt: int | None, tail: int | None) -> None:
     """Print the output as it grows, until the job is final."""
-    seen = ""
+    seen, last = "", False
     while True:
-        job = read(JobAnswer, await client.job(job_id))
         text = await _logs_or_nothing(client, job_id, attempt, tail)
         _print_raw(_new_part(seen, text))
         seen = text or seen
-        if job.status.is_final or (attempt and attempt < job.attempt):
+        if last:
             return
+        job = read(JobAnswer, await client.job(job_id))
+        last = job.status.is_final or bool(attempt and attempt < job.attempt)
+        # The trainer prints on for a moment after its final word.
         await asyncio.sleep(2 * INTERVAL)
 
 

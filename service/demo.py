@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -20,10 +22,11 @@ from rich.text import Text
 from projections.job import JobStatus
 from projections.sighting import Alive
 from service.answer_schemas import JobAnswer, TimelineAnswer
-from service.client import Client, ClientError
+from service.client import Client, ClientError, read
 from service.errors import SettingsError
 from service.logs import configure_logs
 from service.page import fact, heading, print_page
+from service.running import CommandError
 from service.serving import Serving, serving
 from service.settings import ExecutorKind, Settings, StorageType
 from service.timeline_page import timeline_page
@@ -34,16 +37,13 @@ PICTURE = 160
 LABELS = {"demo": "true"}
 FAREWELL = 30.0
 """Seconds that a trainer has to end by itself before it is killed."""
+LAST_SECONDS = 5.0
 
 LIVELY = {
     "EPOCHLOG_PORT": "0",
     "EPOCHLOG_HEARTBEAT_SECONDS": "1",
     "EPOCHLOG_CANCEL_GRACE": "10",
 }
-
-
-class DemoError(Exception):
-    """The demo cannot be shown; the message says why."""
 
 
 def demo_settings(environ: Mapping[str, str]) -> Settings:
@@ -56,31 +56,54 @@ def demo_settings(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-async def demo(console: Console, *, epochs: int, images: int) -> bool:
-    """Train, show the timeline and where everything lies; return whether the job succeeded."""
+@dataclass(slots=True)
+class Interruption:
+    """Ctrl-C or SIGTERM: the first unwinds the demo, another one hurries it."""
+
+    signal: int = 0
+    hurries: bool = False
+
+    def listen(self) -> None:
+        """Take both signals for the task that runs now."""
+        task = asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._hear, number, task)
+
+    def _hear(self, number: int, task: asyncio.Task[Any] | None) -> None:
+        self.hurries = bool(self.signal)
+        if not self.signal and task:
+            self.signal = number
+            task.cancel()
+
+
+async def demo(console: Console, *, epochs: int, images: int) -> int:
+    """Train, show the timeline and where everything lies; return the exit code."""
+    interruption = Interruption()
+    interruption.listen()
+    try:
+        return 0 if await _demo(console, epochs, images, interruption) else 1
+    except asyncio.CancelledError:
+        return 128 + interruption.signal
+
+
+async def _demo(console: Console, epochs: int, images: int, interruption: Interruption) -> bool:
     settings = demo_settings(os.environ)
     service_log = settings.state_dir / "service.log"
-    _end_at_sigterm()
-    with _logging_to(service_log):
-        async with AsyncExitStack() as stack:
-            with _doing(console, f"Starting the service on {settings.state_dir}"):
-                service = await stack.enter_async_context(serving(settings))
-            data_set = await _data_set(console, settings, images)
-            client = Client(lambda: service.url, service.api_token)
-            await stack.enter_async_context(client)
-            job = await _train(console, service, client, data_set, epochs)
-            timeline = TimelineAnswer.model_validate(await client.timeline(job.id))
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_logging_to(service_log))
+        with _doing(console, f"Starting the service on {settings.state_dir}"):
+            service = await stack.enter_async_context(serving(settings))
+        client = Client(lambda: service.url, service.api_token)
+        await stack.enter_async_context(client)
+        data_set = await _data_set(console, settings, images)
+        job = await _submit(console, client, data_set, epochs)
+        stack.push_async_callback(_see_off, console, service, client, job.id, interruption)
+        job = await watch(client, job.id, console)
+        timeline = read(TimelineAnswer, await client.timeline(job.id))
     console.print()
     print_page(console, timeline_page(timeline, console.width))
     print_page(console, _places(settings, service_log, job, console.width))
     return job.status is JobStatus.SUCCEEDED
-
-
-def _end_at_sigterm() -> None:
-    """Let SIGTERM unwind the demo as Ctrl-C does."""
-    task = asyncio.current_task()
-    if task:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 @contextmanager
@@ -125,7 +148,7 @@ async def _data_set(console: Console, settings: Settings, images: int) -> str:
             await _draw(aside, images)
             aside.replace(target)
         except OSError as error:
-            raise DemoError(f"The data set cannot be written: {error}.") from error
+            raise CommandError(f"The data set cannot be written: {error}.") from error
         finally:
             aside.unlink(missing_ok=True)
     return name
@@ -147,22 +170,16 @@ async def _draw(target: Path, images: int) -> None:
             await drawing.wait()
     if drawing.returncode:
         last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise DemoError(f"The data set cannot be drawn: {last}.")
+        raise CommandError(f"The data set cannot be drawn: {last}.")
 
 
-async def _train(
-    console: Console, service: Serving, client: Client, data_set: str, epochs: int
-) -> JobAnswer:
-    """Submit a job and show it until it ends; whatever happens, its process ends with it."""
+async def _submit(console: Console, client: Client, data_set: str, epochs: int) -> JobAnswer:
     await _clear_earlier(console, client)
     size = {"imgsz": PICTURE, "batch": 16}
     new = {"dataset_id": data_set, "model_name": "yolov8n", "epochs": epochs, "labels": LABELS}
-    job = JobAnswer.model_validate(await client.submit(new | size))
+    job = read(JobAnswer, await client.submit(new | size))
     console.print(f"Job {job.id} trains yolov8n on {data_set} for {epochs} epochs:")
-    try:
-        return await watch(client, job.id, console)
-    finally:
-        await _see_off(service, client, job.id)
+    return job
 
 
 async def _clear_earlier(console: Console, client: Client) -> None:
@@ -176,18 +193,30 @@ async def _clear_earlier(console: Console, client: Client) -> None:
                 await client.cancel(job["id"], "another demo starts")
 
 
-async def _see_off(service: Serving, client: Client, job_id: int) -> None:
+async def _see_off(
+    console: Console, service: Serving, client: Client, job_id: int, interruption: Interruption
+) -> None:
     """Cancel the job unless it has ended, and wait until its process is gone."""
-    executor, deadline = service.instance.executor, time.monotonic() + FAREWELL
-    with suppress(ClientError):
+    deadline = time.monotonic() + FAREWELL
+    with suppress(ClientError):  # it has ended
         await client.cancel(job_id, "the demo was interrupted")
+        console.print("Interrupted: the trainer is told to end; once more kills it.")
     while True:
-        job = JobAnswer.model_validate(await client.job(job_id))
-        seen = await executor.observe(job_id, job.attempt)
+        job = read(JobAnswer, await client.job(job_id))
+        seen = await service.instance.executor.observe(job_id, job.attempt)
         if job.status.is_final and not isinstance(seen, Alive):
             return
-        if time.monotonic() > deadline:
-            await executor.stop(job_id, job.attempt, force=True)
+        if interruption.hurries or time.monotonic() > deadline:
+            await _kill(service, job)
+            return
+        await asyncio.sleep(INTERVAL / 5)
+
+
+async def _kill(service: Serving, job: JobAnswer) -> None:
+    executor, deadline = service.instance.executor, time.monotonic() + LAST_SECONDS
+    await executor.stop(job.id, job.attempt, force=True)
+    while time.monotonic() < deadline:
+        if not isinstance(await executor.observe(job.id, job.attempt), Alive):
             return
         await asyncio.sleep(INTERVAL / 5)
 

@@ -15,13 +15,15 @@ from service.rendering import health_line
 _INDENT = 30
 
 
-def explain_page(job_id: int, told: ExplainAnswer, width: int) -> Iterator[RenderableType]:
+def explain_page(
+    job_id: int, told: ExplainAnswer, width: int, *, past: bool = False
+) -> Iterator[RenderableType]:
     """Show the status, the rule, the events behind it, and all that did not count."""
     yield Text.assemble((f"Job {job_id} is ", "bold"), status_text(told.status))
     yield Text()
     yield fact("reason", f"{told.reason.message} ({told.reason.code})", width)
     yield fact("rule", f"{told.rule_text} ({told.rule})", width)
-    yield fact("health", health_line(told.health, datetime.now(UTC)), width)
+    yield fact("health", health_line(told.health, None if past else datetime.now(UTC)), width)
     yield heading("Because")
     for event in told.because:
         yield _line(f"#{event.position}", event.type, event.why, width)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from service.client import Client, ClientError
 from service.errors import StateFolderInUseError
-from service.logs import configure_logs
-from service.serving import Serving, serving
 from service.settings import Settings
 from service.state_folder import StateFolder
+
+if TYPE_CHECKING:
+    from service.serving import Serving
 
 PATIENCE = 20.0
 """Seconds to wait while another short-lived service looks at the same folder."""
@@ -75,18 +78,26 @@ def token(settings: Settings) -> str:
 @asynccontextmanager
 async def _answering(settings: Settings) -> AsyncIterator[Reached]:
     """Answer from the folder's own database, one command after the other."""
+    # A whole service takes long to import, and most commands find one that runs.
+    from service.logs import configure_logs  # noqa: PLC0415
+    from service.serving import serving  # noqa: PLC0415
+
     configure_logs("CRITICAL")
     async with AsyncExitStack() as stack:
-        service = await _enter(stack, settings)
+        service = await _enter(stack, settings, partial(serving, settings, drive=False))
         client = Client(lambda: service.url, service.api_token)
         yield Reached(await stack.enter_async_context(client), drives=False)
 
 
-async def _enter(stack: AsyncExitStack, settings: Settings) -> Serving:
+async def _enter(
+    stack: AsyncExitStack,
+    settings: Settings,
+    serving: Callable[[], AbstractAsyncContextManager[Serving]],
+) -> Serving:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return await stack.enter_async_context(serving(settings, drive=False))
+            return await stack.enter_async_context(serving())
         except StateFolderInUseError:
             if _announced(settings) or time.monotonic() > deadline:
                 raise

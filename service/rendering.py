@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from projections.health import ALARMING
 from service.answer_schemas import HealthAnswer, JobAnswer, JobsAnswer
 from service.figures import ago, duration, moment, number, percent, plural, size
 from service.page import STYLES, bar, fact, plain, status_text
@@ -19,11 +20,11 @@ _SHORT_BAR = 10
 _RESULTS = re.compile(r"map|precision|recall|accuracy|fitness|f1", re.IGNORECASE)
 
 
-def job_page(job: JobAnswer, width: int) -> Iterator[RenderableType]:
-    """Everything about a job, one labelled line a fact."""
+def job_page(job: JobAnswer, width: int, *, past: bool = False) -> Iterator[RenderableType]:
+    """Everything about a job, one labelled line a fact; of the past in moments, not ages."""
     yield headline(job)
     yield Text()
-    for label, value in _facts(job, datetime.now(UTC)):
+    for label, value in _facts(job, None if past else datetime.now(UTC)):
         yield fact(label, value, width)
 
 
@@ -89,7 +90,7 @@ def jobs_table(page: JobsAnswer) -> Iterator[RenderableType]:
 
 def _row(job: JobAnswer, now: datetime) -> tuple[Text | str, ...]:
     status = status_text(job.status)
-    if job.health.verdict in {"stalled", "silent", "unreachable"}:
+    if job.health.verdict in ALARMING:
         status.append(f" ({job.health.verdict})", STYLES[job.health.verdict])
     elif job.status == "failed":
         status.append(f" ({job.reason.code})", "red")
@@ -107,7 +108,7 @@ def _row(job: JobAnswer, now: datetime) -> tuple[Text | str, ...]:
     )
 
 
-def _facts(job: JobAnswer, now: datetime) -> Iterator[tuple[str, str | Text]]:
+def _facts(job: JobAnswer, now: datetime | None) -> Iterator[tuple[str, str | Text]]:
     yield "training", _training(job)
     yield "progress", _progress(job)
     if job.progress.metrics:
@@ -153,8 +154,9 @@ def _attempt(job: JobAnswer) -> str:
     )
 
 
-def _times(job: JobAnswer, now: datetime) -> Iterator[tuple[str, str]]:
-    yield "created", f"{moment(job.created_at)}, {ago(job.created_at, now)}"
+def _times(job: JobAnswer, now: datetime | None) -> Iterator[tuple[str, str]]:
+    age = f", {ago(job.created_at, now)}" if now else ""
+    yield "created", f"{moment(job.created_at)}{age}"
     steps = (
         ("queued", job.queued_at, job.created_at),
         ("started", job.started_at, job.queued_at),

@@ -11,15 +11,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from projections.events import Heartbeat, Record, Source, TrainerEvent, decode
+from projections.health import ALARMING
 from projections.titles import detail_of, title_of
 from service.answer_schemas import EntryAnswer, EventAnswer, JobAnswer
-from service.client import Client, ClientError, Json
+from service.client import Client, ClientError, Json, read
 from service.figures import duration, percent, plural
-from service.page import STYLES, print_page
+from service.page import STYLES, plain, print_page
 from service.rendering import metrics_line
 from service.timeline_page import STORY_INDENT, story_line
 
@@ -54,7 +56,7 @@ async def follow(client: Client, job_id: int, notice: Notice) -> AsyncIterator[S
     after = 0
     while True:
         answer = await _patiently(lambda: client.job(job_id), notice)
-        job = JobAnswer.model_validate(answer)
+        job = read(JobAnswer, answer)
         records = await _records(client, job, after, notice)
         after = records[-1].version if records else after
         yield Step(job, records)
@@ -95,7 +97,7 @@ async def _patiently(call: Callable[[], Awaitable[Json]], notice: Notice) -> Jso
 
 
 def _record(event: Any) -> Record:
-    answer = EventAnswer.model_validate(event)
+    answer = read(EventAnswer, event)
     return Record(
         position=answer.position,
         job_id=answer.job_id,
@@ -126,7 +128,7 @@ class _Display:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[how_far]}"),
-                TextColumn("{task.fields[metrics]}", style="dim"),
+                TextColumn("{task.fields[metrics]}", style="dim", markup=False),
                 console=console,
                 transient=True,
             )
@@ -192,7 +194,9 @@ class _Display:
 
     def _state(self, job: JobAnswer) -> dict[str, Any]:
         style = STYLES.get(job.status, "")
-        doing = f" ({self._phase})" if self._phase and job.status == "running" else ""
+        doing = (
+            f" ({escape(plain(self._phase))})" if self._phase and job.status == "running" else ""
+        )
         return {
             "completed": job.progress.fraction,
             "description": f"[bold {style}]{job.status}[/]{doing}",
@@ -208,7 +212,7 @@ def _how_far(job: JobAnswer) -> str:
         parts.append(f"batch {progress.batch}/{progress.batches or '?'}")
     if job.attempt > 1:
         parts.append(f"attempt {job.attempt}")
-    if job.health.verdict in {"stalled", "silent", "unreachable"}:
+    if job.health.verdict in ALARMING:
         parts.append(f"[red]{job.health.verdict}[/]")
     if job.started_at:
         parts.append(duration((datetime.now(UTC) - job.started_at).total_seconds()))

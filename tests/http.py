@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -67,7 +68,7 @@ class Api:
         named = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
         if given:
             named["Authorization"] = f"Bearer {given}"
-        data = raw if raw is not None else (orjson.dumps(body) if body is not None else None)
+        data = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
         async with self._session.request(
             method, path, data=data, params=params, headers=named
         ) as response:

@@ -18,11 +18,11 @@ ABSENT = object()
 """Stands for a claim or a header field that is left out."""
 
 
-def claims(job_id: object, **changed: object) -> dict[str, Any]:
+def claims(own_job: object, /, **changed: object) -> dict[str, Any]:
     """The claims of a token that is valid for ten minutes, with the changes."""
     now = int(time.time())
     valid = {
-        "job_id": job_id,
+        "job_id": own_job,
         "attempt": 1,
         "scope": "training-callback",
         "iat": now,

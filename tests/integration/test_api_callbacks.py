@@ -94,9 +94,7 @@ async def test_a_heartbeat_may_say_nothing_at_all(shared_api: Api) -> None:
 async def test_the_trace_may_be_spelt_otherwise(shared_api: Api, spelling: Any) -> None:
     job = await shared_api.create_job()
 
-    answer = await shared_api.call_back(
-        job, "heartbeat", {"trace_id": spelling(job["trace_id"])}
-    )
+    answer = await shared_api.call_back(job, "heartbeat", {"trace_id": spelling(job["trace_id"])})
 
     assert answer.status == 200
 
@@ -203,7 +201,10 @@ async def test_what_a_batch_says_around_its_callbacks_is_kept(shared_api: Api) -
     first, second = await shared_api.events(job, "heartbeat")
     assert first["data"] == {"node": "inner", "rack": 3}
     assert first["occurred_at"].startswith("2026-02-02")
-    assert (second["data"], second["occurred_at"]) == ({}, own["occurred_at"].replace(".000000", ""))
+    assert (second["data"], second["occurred_at"]) == (
+        {},
+        own["occurred_at"].replace(".000000", ""),
+    )
 
 
 @pytest.mark.parametrize("name", ["event_id", "seq"])

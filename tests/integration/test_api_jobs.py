@@ -161,7 +161,9 @@ async def test_a_job_that_was_never_launched_is_cancelled_at_once(shared_api: Ap
 
 
 @pytest.mark.parametrize(
-    "raw", [None, b"", b"  ", b"{}", b'{"reason": null}'], ids=["no body", "0", "spaces", "{}", "null"]
+    "raw",
+    [None, b"", b"  ", b"{}", b'{"reason": null}'],
+    ids=["no body", "0", "spaces", "{}", "null"],
 )
 async def test_a_cancel_needs_no_reason(shared_api: Api, raw: bytes | None) -> None:
     job = await shared_api.create_job()

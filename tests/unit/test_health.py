@@ -1,9 +1,9 @@
 import pytest
 
 from projections.events import Heartbeat
-from projections.health import Verdict, assess, silent_seconds
+from projections.health import Verdict, silent_seconds
 from projections.policy import Moment
-from tests.given import POLICY, Given, a_running_job, a_submitted_job, an_external_job, at
+from tests.given import Given, a_running_job, a_submitted_job, an_external_job, at
 
 
 def heartbeats(job: Given, *, until: float, every: float = 100) -> Given:
@@ -111,14 +111,6 @@ def test_a_new_attempt_starts_with_clocks_of_its_own() -> None:
     assert job.health.verdict is Verdict.UNKNOWN
     assert (job.health.alive_at, job.health.advanced_at) == (None, None)
     assert job.health.reachable_at == at(30)
-
-
-def test_the_last_sight_may_be_later_than_the_log_tells() -> None:
-    job = a_running_job()
-    seen = Moment(now=at(60), seen_at=at(59))
-
-    assert job.health.reachable_at == at(0)
-    assert assess(job.state, seen, POLICY).reachable_at == at(59)
 
 
 def test_three_clocks_tell_apart_what_one_could_not() -> None:

@@ -94,6 +94,15 @@ def test_metrics_of_an_earlier_epoch_that_come_late_add_names_only() -> None:
 
 
 @pytest.mark.parametrize(
+    "callback",
+    [Heartbeat(metrics={"n": 2**53 + 1}), epoch_end(1, metrics={"n": 2**53 + 1})],
+    ids=["heartbeat", "epoch_end"],
+)
+def test_a_metric_is_a_decimal_as_it_is_when_it_was_stored(callback: Callback) -> None:
+    assert type(after(callback).metrics["n"]) is float
+
+
+@pytest.mark.parametrize(
     "data",
     [
         {"epoch": "3"},

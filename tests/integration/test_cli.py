@@ -1,0 +1,235 @@
+"""The command line against a running service: it shows what the API says."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.command_line import epochlog, started
+from tests.http import Api
+from tests.processes import free_port
+
+Environ = dict[str, str]
+
+
+@pytest.fixture
+def environ(shared_api: Api, tmp_path: Path) -> Environ:
+    """What a person's shell holds who talks to a service elsewhere."""
+    return {
+        "EPOCHLOG_PUBLIC_URL": shared_api.service.url,
+        "EPOCHLOG_API_TOKEN": shared_api.service.api_token,
+        "EPOCHLOG_STATE_DIR": str(tmp_path / "state"),
+    }
+
+
+async def finished(api: Api, **fields: Any) -> Any:
+    """Make a job that has succeeded, with a late callback that does not count."""
+    job = await api.create_job(epochs=2, **fields)
+    for epoch in (1, 2):
+        metrics = {"mAP50": 0.25 * epoch, "train_loss": 1.5 / epoch}
+        data = {"epoch": epoch, "metrics": metrics, "seconds": 3.5}
+        await api.call_back(job, "event", {"type": "epoch_end", "data": data, "seq": 2 * epoch - 1})
+        saved = {"epoch": epoch, "uri": f"s3://bucket/checkpoints/job-{job['id']}/last.pt"}
+        await api.call_back(
+            job, "event", {"type": "checkpoint_saved", "data": saved, "seq": 2 * epoch}
+        )
+    best = {"name": "best.pt", "uri": "s3://bucket/" + "long/" * 40 + "best.pt", "bytes": 2048}
+    done = {"status": "succeeded", "mlflow_run_id": "run-1", "artifacts": [best], "seq": 6}
+    await api.call_back(job, "done", done)
+    await api.call_back(job, "heartbeat", {"seq": 7})
+    return job
+
+
+async def test_json_is_what_the_api_answers(shared_api: Api, environ: Environ) -> None:
+    job = await finished(shared_api, labels={"team": "cli-json"})
+    pages = ("", "/timeline", "/explain")
+
+    ran = await asyncio.gather(
+        *(
+            epochlog(command, str(job["id"]), "--json", environ=environ)
+            for command in ("status", "timeline", "explain")
+        ),
+        epochlog("jobs", "--label", "team=cli-json", "--json", environ=environ),
+    )
+
+    answers = [(await shared_api.get(f"/v1/jobs/{job['id']}{page}")).json for page in pages]
+    answers.append((await shared_api.get("/v1/jobs", label="team=cli-json")).json)
+    assert [one.json for one in ran] == answers
+    assert {(one.code, one.err) for one in ran} == {(0, "")}
+
+
+async def test_pages_tell_everything_in_plain_text(shared_api: Api, environ: Environ) -> None:
+    job = await finished(shared_api, labels={"team": "cli-pages"})
+    deciding = (await shared_api.get(f"/v1/jobs/{job['id']}/explain")).json["because"]
+
+    status, timeline, explain, jobs = await asyncio.gather(
+        epochlog("status", str(job["id"]), environ=environ),
+        epochlog("timeline", str(job["id"]), environ=environ),
+        epochlog("explain", str(job["id"]), environ=environ),
+        epochlog("jobs", "--label", "team=cli-pages", environ=environ),
+    )
+
+    for page in (status, timeline, explain, jobs):
+        assert (page.code, page.err) == (0, "")
+        assert "succeeded" in page.out
+        assert "\x1b" not in page.out
+    for fact in ("epoch 2 of 2", "mAP50 0.5", "run-1", "long/" * 40 + "best.pt", job["trace_id"]):
+        assert fact in status.out
+    for fact in ("Attempt 1", "Epoch 1 complete", "Epoch 2 complete", "0.75", "callbacks 5 to 5"):
+        assert fact in timeline.out
+    for event in deciding:
+        assert f"#{event['position']}" in explain.out
+    for fact in ("done_decides_success", "Set aside", "job_is_final"):
+        assert fact in explain.out
+    assert f" {job['id']} " in jobs.out
+
+
+async def test_as_of_shows_the_past(shared_api: Api, environ: Environ) -> None:
+    job = await finished(shared_api)
+    events = (await shared_api.get(f"/v1/jobs/{job['id']}/events")).json["events"]
+    epoch_1 = str(events[1]["position"])
+
+    status, timeline, explain, by_time, jobs = await asyncio.gather(
+        epochlog("status", str(job["id"]), "--as-of", epoch_1, "--json", environ=environ),
+        epochlog("timeline", str(job["id"]), "--as-of", epoch_1, environ=environ),
+        epochlog("explain", str(job["id"]), "--as-of", epoch_1, environ=environ),
+        epochlog("status", str(job["id"]), "--as-of", events[0]["recorded_at"], environ=environ),
+        epochlog("jobs", "--as-of", epoch_1, environ=environ),
+    )
+
+    assert (status.json["status"], status.json["progress"]["epoch"]) == ("running", 1)
+    assert "Epoch 2" not in timeline.out
+    assert "running" in explain.out
+    assert "pending" in by_time.out
+    assert jobs.failed_with("fleet view", code=2)
+
+
+async def test_wrong_usage_is_one_sentence_that_names_it(environ: Environ) -> None:
+    cases = {
+        "status x": "'ID'",
+        "status": "'ID'",
+        "status 1 --nonsense": "--nonsense",
+        "nonsense": "nonsense",
+        "status 1 --as-of yesterday": "as_of",
+        "jobs --status finished": "--status",
+        "submit data yolov8n --epochs 0": "epochs",
+        "submit data yolov8n --epochs 1 --label team": "--label",
+        "submit data yolov8n --epochs 1 --watch --json": "--watch",
+        "token create --role king": "--role",
+    }
+
+    ran = await asyncio.gather(*(epochlog(*words.split(), environ=environ) for words in cases))
+
+    for one, named in zip(ran, cases.values(), strict=True):
+        assert one.failed_with(named, code=2)
+
+
+async def test_what_cannot_be_done_is_one_sentence(environ: Environ, tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    cases: list[tuple[str, Environ, str]] = [
+        ("status 999999", {}, "There is no job 999999."),
+        ("cancel 999999", {}, "There is no job 999999."),
+        ("jobs", {"EPOCHLOG_API_TOKEN": "wrong"}, "not one of ours"),
+        ("jobs", {"EPOCHLOG_API_TOKEN": ""}, "EPOCHLOG_API_TOKEN needs"),
+        ("jobs", {"EPOCHLOG_PUBLIC_URL": nobody}, f"No service answers at {nobody}"),
+        ("jobs", {"EPOCHLOG_PORT": "many"}, "EPOCHLOG_PORT needs"),
+        ("serve", {"EPOCHLOG_DATABASE_URL": "postgresql://nowhere/x"}, "EPOCHLOG_SECRET_KEY needs"),
+        ("jobs", {"EPOCHLOG_PUBLIC_URL": ""}, "holds no database yet"),
+        ("submit data yolov8n --epochs 1", {"EPOCHLOG_PUBLIC_URL": ""}, "No service runs"),
+    ]
+
+    ran = await asyncio.gather(
+        *(epochlog(*words.split(), environ={**environ, **more}) for words, more, _ in cases)
+    )
+
+    for one, (_, _, sentence) in zip(ran, cases, strict=True):
+        assert one.failed_with(sentence)
+    assert not (tmp_path / "state").exists()
+
+
+async def test_a_variable_that_is_no_setting_is_mentioned(environ: Environ) -> None:
+    ran = await epochlog("jobs", environ={**environ, "EPOCHLOG_HEARTBEAT_TIMOUT": "3"})
+
+    assert ran.code == 0
+    assert "did you mean EPOCHLOG_HEARTBEAT_TIMEOUT?" in ran.err
+
+
+async def test_submit_sends_all_that_was_asked_for(shared_api: Api, environ: Environ) -> None:
+    words = shlex.split(
+        "submit data yolov8n --epochs 3 --max-retries 0 --imgsz 64 --batch 8 --priority 5"
+        " --param lr0=0.01 --param optimizer=SGD --label team=cli --idempotency-key cli-1 --json"
+    )
+
+    first, again = await asyncio.gather(*(epochlog(*words, environ=environ) for _ in range(2)))
+
+    assert first.json["id"] == again.json["id"]
+    made = (await shared_api.get(f"/v1/jobs/{first.json['id']}")).json
+    assert made["params"] == {"lr0": 0.01, "optimizer": "SGD"}
+    assert (made["max_retries"], made["imgsz"], made["batch"]) == (0, 64, 8)
+    assert (made["priority"], made["labels"]) == (5, {"team": "cli"})
+
+
+async def test_cancel_ends_a_job_once(shared_api: Api, environ: Environ) -> None:
+    job = await shared_api.create_job()
+
+    first = await epochlog(
+        "cancel", str(job["id"]), "--reason", "a test", "--wait", environ=environ
+    )
+    again = await epochlog("cancel", str(job["id"]), environ=environ)
+
+    assert (first.code, "cancelled" in first.out) == (0, True)
+    assert again.failed_with("cancelled")
+
+
+async def test_a_token_that_was_made_opens_what_its_role_may(environ: Environ) -> None:
+    made = await epochlog("token", "create", "--role", "viewer", environ=environ)
+    viewer = {**environ, "EPOCHLOG_API_TOKEN": made.out.strip()}
+
+    reads, writes = await asyncio.gather(
+        epochlog("jobs", "--limit", "1", environ=viewer),
+        epochlog("submit", "data", "yolov8n", "--epochs", "1", environ=viewer),
+    )
+
+    assert reads.code == 0
+    assert writes.failed_with("operator")
+
+
+@pytest.mark.parametrize(("said", "code"), [("succeeded", 0), ("failed", 1)])
+async def test_watch_tells_what_happens_while_it_happens(
+    shared_api: Api, environ: Environ, said: str, code: int
+) -> None:
+    job = await shared_api.create_job(epochs=1, max_retries=0)
+    async with started("watch", str(job["id"]), environ=environ) as watch:
+        assert watch.stdout is not None
+
+        async def heard(words: str) -> str:
+            assert watch.stdout is not None
+            while words not in (line := (await watch.stdout.readline()).decode()):
+                assert line, f"it ended without {words}"
+            return line
+
+        await asyncio.wait_for(heard("Created"), 30)
+        data = {"epoch": 1, "metrics": {"mAP50": 0.5}}
+        await shared_api.call_back(job, "event", {"type": "epoch_end", "data": data})
+        assert "mAP50 0.5" in await asyncio.wait_for(heard("Epoch 1 complete"), 30)
+        await shared_api.call_back(job, "heartbeat", {"epoch": 1})
+        done = {"status": said, "error": {"code": "oom", "message": "No memory is left."}}
+        await shared_api.call_back(job, "done", done if said == "failed" else {"status": said})
+        last = await asyncio.wait_for(heard(f"● {said}"), 30)
+
+        assert "\x1b" not in last
+        assert await asyncio.wait_for(watch.wait(), 30) == code
+
+
+async def test_two_services_do_not_share_a_port(environ: Environ) -> None:
+    port = str(urlsplit(environ["EPOCHLOG_PUBLIC_URL"]).port)
+
+    ran = await epochlog("serve", environ={**environ, "EPOCHLOG_PORT": port})
+
+    assert (ran.code, ran.out) == (1, "")
+    assert "EPOCHLOG_PORT needs a port that is free" in ran.err.splitlines()[-1]
