@@ -223,6 +223,8 @@ def _by_verdict(state: JobState, moment: Moment, policy: Policy) -> Event | None
     alarming = health.verdict in ALARMING
     if health.verdict == state.verdict or not (alarming or state.verdict in ALARMING):
         return None
+    if health.verdict is Verdict.UNKNOWN and state.alive_at is not None:
+        return None  # we cannot hear for a while: no reason to call an alarm off
     timeout = {
         Verdict.SILENT: policy.heartbeat_timeout,
         Verdict.STALLED: policy.stall_timeout,

@@ -17,7 +17,7 @@ class Verdict(StrEnum):
     STALLED = "stalled"  # it calls back and does not advance
     SILENT = "silent"  # it has not called back for the heartbeat timeout
     UNREACHABLE = "unreachable"  # the executor cannot be asked: nothing is known
-    UNKNOWN = "unknown"  # it runs and has not called back yet
+    UNKNOWN = "unknown"  # it has not called back yet, or not since we can hear it again
     NOT_RUNNING = "not_running"  # it waits, or it has ended
 
 
@@ -63,7 +63,15 @@ def _verdict(state: JobState, moment: Moment, policy: Policy) -> Verdict:
     moved = _latest(state.advanced_at, state.running_since, moment.listening_since)
     if _seconds_since(moved, moment.now) >= policy.stall_timeout:
         return Verdict.STALLED
-    return Verdict.UNKNOWN if state.alive_at is None else Verdict.HEALTHY
+    if state.alive_at is None or _may_have_called_unheard(state, moment, policy):
+        return Verdict.UNKNOWN
+    return Verdict.HEALTHY
+
+
+def _may_have_called_unheard(state: JobState, moment: Moment, policy: Policy) -> bool:
+    """Return whether the silence is too long for health and, unheard by us, no proof of death."""
+    heard = _latest(state.alive_at, state.running_since)
+    return _seconds_since(heard, moment.now) >= policy.heartbeat_timeout
 
 
 def _latest(*moments: datetime | None) -> datetime | None:

@@ -21,6 +21,8 @@ from pydantic import (
 from projections.job import JobStatus
 
 INTEGER, BIGINT = 2**31 - 1, 2**63 - 1
+# asyncpg takes the very first and the very last datetime for PostgreSQL's infinities.
+EARLIEST, LATEST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -29,9 +31,12 @@ def parse_time(value: object) -> datetime:
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
         raise ValueError("needs an RFC 3339 time such as 2026-11-23T01:02:03.456Z")
     try:
-        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("needs an RFC 3339 time that exists") from None
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError("needs an RFC 3339 time of the years 1000 to 9999")
+    return moment
 
 
 def _uuid(value: str) -> str:

@@ -118,7 +118,7 @@ async def test_a_body_that_is_missing_is_missed_where_one_is_needed(
 
 
 @pytest.mark.parametrize("route", BODY_ROUTES, ids=_name)
-@pytest.mark.parametrize("size", [MAX_BODY + 1, 5_000_000])
+@pytest.mark.parametrize("size", [MAX_BODY + 1, 1_000_000])
 async def test_a_body_over_256_kib_is_refused(
     shared_api: Api, route: Route[Any, Any], size: int
 ) -> None:
@@ -144,12 +144,9 @@ async def test_a_body_of_just_256_kib_is_taken(shared_api: Api) -> None:
     assert len(kept) == MAX_BODY - 12
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_a_body_that_is_not_encoded_as_it_says_is_refused(
-    shared_api: Api, encoding: str
-) -> None:
+async def test_a_body_that_is_not_compressed_as_it_says_is_refused(shared_api: Api) -> None:
     answer = await shared_api.call(
-        "POST", "/v1/jobs", raw=b"{}", headers={"Content-Encoding": encoding}
+        "POST", "/v1/jobs", raw=b"{}", headers={"Content-Encoding": "gzip"}
     )
 
     assert _is_a_problem(answer, 400, "invalid_request")

@@ -59,7 +59,7 @@ JOBS: list[tuple[str, str, Any]] = [
         (f"priority {value!r:.20}", "priority", value)
         for value in (None, 1001, -1001, 0.5, "1", True)
     ),
-    *((f"unknown {name!r:.20}", name, 1) for name in ("epoch", "Epochs", "id", "status", "ü", "")),
+    *((f"unknown {name!r:.20}", name, 1) for name in ("epoch", "Epochs", "id", "status", "ü")),
 ]  # fmt: skip
 
 CALLBACKS: list[tuple[str, str, dict[str, Any], str]] = [
@@ -105,7 +105,7 @@ CALLBACKS: list[tuple[str, str, dict[str, Any], str]] = [
         for value in (
             0, 1.5, True, [], "", "now", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00Z",
             "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T24:00:01Z",
-            "2026-01-01T00:00:60Z", "2026-01-01T00:00:00+25:00", "0000-01-01T00:00:00Z",
+            "2026-01-01T00:00:60Z", "2026-01-01T00:00:00+25:00", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z",
             "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "10000-01-01T00:00:00Z",
             "1767225600", "2026-01-01T00:00:00Z ", "٢٠٢٦-01-01T00:00:00Z", "\0",
         )

@@ -152,6 +152,26 @@ def test_what_an_end_without_a_done_means(seen: Gone, reason: str, failure_class
     assert (failure.exit_code, failure.signal) == (seen.exit_code, seen.signal)
 
 
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        (LOST, "The node is gone."),
+        (Gone(machine_lost=True), "The machine went away under the training."),
+        (Gone(message="Its keeper died."), "Its keeper died."),
+        (Gone(), "The process is gone and nobody saw its end."),
+        (
+            Gone(exit_code=1, message="OOMKilled"),
+            "The process ended with exit code 1: OOMKilled",
+        ),
+        (Gone(exit_code=1), "The process ended with exit code 1."),
+    ],
+)
+def test_who_saw_the_end_says_it_best(seen: Gone, message: str) -> None:
+    job = a_running_job().sees(seen, at=10).tick(at=12)
+
+    assert failure_of(job).message == message
+
+
 def test_an_exit_waits_a_moment_for_a_report_under_way() -> None:
     job = a_running_job().gone(1, at=10).tick(at=11)
     assert job.status == "running"

@@ -108,6 +108,10 @@ def test_a_kill_after_a_silence_is_a_lost_heartbeat(gone_at: float, reason: str)
     assert failure_of(job).reason == reason
 
 
+def test_an_end_that_nobody_saw_after_a_silence_is_a_lost_heartbeat() -> None:
+    assert failure_of(a_running_job().gone(at=450).tick(at=452)).reason == "heartbeat_lost"
+
+
 def test_an_exit_code_says_more_than_the_silence_before_it() -> None:
     job = a_running_job().gone(1, at=450).tick(at=452)
 

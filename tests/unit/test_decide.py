@@ -203,6 +203,12 @@ def test_who_need_not_start_is_not_queued(job: Given) -> None:
     assert facts(job, SUBMIT) == []
 
 
+def test_who_waits_for_the_end_of_a_cancel_is_not_queued() -> None:
+    job = a_retrying_job().cancel()
+
+    assert facts(job, Enqueue(attempt=2, reason="waiting_for_slot", message="Full.")) == []
+
+
 def test_no_attempt_starts_before_the_earlier_one_is_gone() -> None:
     job = a_retrying_job()
     second = Enqueue(attempt=2, reason="submitted", message="Asked.", executor="local")

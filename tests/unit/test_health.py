@@ -94,7 +94,7 @@ def test_silence_from_before_we_listened_proves_nothing() -> None:
     job = a_running_job()
     job.listening_since = 1000
 
-    assert job.tick(at=1299).health.verdict is Verdict.HEALTHY
+    assert job.tick(at=1299).health.verdict is Verdict.UNKNOWN
     assert job.tick(at=1300).health.verdict is Verdict.SILENT
 
 
@@ -123,3 +123,16 @@ def test_three_clocks_tell_apart_what_one_could_not() -> None:
 
 def test_nothing_is_silent_before_it_could_have_spoken() -> None:
     assert silent_seconds(Given().state, Moment(now=at(10_000))) == 0.0
+
+
+def test_a_service_that_has_just_come_back_does_not_call_a_silent_trainer_healthy() -> None:
+    job = a_running_job().tick(at=300)
+    assert job.health.verdict is Verdict.SILENT
+
+    job.listening_since = 390
+    job.tick(at=400)
+
+    assert job.health.verdict is Verdict.UNKNOWN
+    assert job.types().count("health_changed") == 1
+    assert job.hears(Heartbeat(), at=401).health.verdict is Verdict.HEALTHY
+    assert job.types().count("health_changed") == 2

@@ -85,6 +85,12 @@ def test_metrics_of_several_callbacks_stand_side_by_side() -> None:
     assert progress.metrics == {"loss": 2.0, "mAP50": 0.5}
 
 
+def test_of_two_metrics_of_one_epoch_the_later_holds() -> None:
+    progress = after(epoch_end(1, metrics={"loss": 2.0}), epoch_end(1, metrics={"loss": 1.0}))
+
+    assert progress.metrics == {"loss": 1.0}
+
+
 def test_metrics_of_an_earlier_epoch_that_come_late_add_names_only() -> None:
     progress = after(
         epoch_end(3, metrics={"loss": 1.0}), epoch_end(2, metrics={"loss": 2.0, "lr": 0.1})

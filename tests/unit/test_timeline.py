@@ -193,6 +193,10 @@ def test_an_epoch_that_is_reported_late_is_told_in_its_own_attempt() -> None:
     assert job.told().attempts[1].epochs == []
 
 
+def test_an_epoch_may_take_no_time() -> None:
+    assert epochs(a_running_job().hears(ends(1, seconds=0))) == [(1, 0.0)]
+
+
 @pytest.mark.parametrize("seconds", ["9", True, None, -1, 10**400], ids=str)
 def test_nonsense_is_no_duration(seconds: object) -> None:
     assert epochs(a_running_job().hears(ends(1, seconds=seconds))) == [(1, None)]

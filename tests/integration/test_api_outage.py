@@ -1,0 +1,209 @@
+"""The database gone and back, and more work than can be written: 503, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from projections.decide import Tick
+from service.embedded import EmbeddedPostgres
+from service.event_log import BATCH_LENGTH, QUEUE_LENGTH
+from service.postgres import LOG_LOCK, migrate
+from tests.conftest import StartService
+from tests.http import NEW_JOB, Answer, Api
+from tests.ledger import check_ledger
+from tests.polling import eventually
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[tuple[EmbeddedPostgres, str]]:
+    """A PostgreSQL of the test's own, migrated; the server and its URL."""
+    # Not pytest's own folder: each pytest that starts closes that one to the server's user.
+    folder = Path(tempfile.mkdtemp(prefix="epochlog-tests-"))
+    server = EmbeddedPostgres(folder / "data")
+    url = await server.start()
+    await migrate(url)
+    yield server, url
+    await server.stop()
+    shutil.rmtree(folder)
+
+
+def _is_unavailable(answer: Answer) -> bool:
+    assert answer.status == 503, answer.text
+    assert answer.json["code"] == "store_unavailable"
+    assert int(answer.headers["Retry-After"]) > 0
+    return True
+
+
+async def test_without_its_database_the_service_says_so_and_it_recovers_by_itself(
+    server: tuple[EmbeddedPostgres, str], start_service: StartService
+) -> None:
+    postgres, url = server
+    api = await start_service(EPOCHLOG_DATABASE_URL=url)
+    viewer = (await api.post("/v1/tokens", {"role": "viewer"})).json["token"]
+    job = await api.create_job()
+    kept = await api.call_back(job, "heartbeat", {"epoch": 1, "seq": 1})
+
+    await postgres.stop()
+
+    path = f"/v1/jobs/{job['id']}"
+    assert _is_unavailable(await api.call_back(job, "heartbeat", {"epoch": 2, "seq": 2}))
+    assert _is_unavailable(
+        await api.call_back(job, "callbacks", {"callbacks": [{"kind": "heartbeat"}]})
+    )
+    assert _is_unavailable(await api.post("/v1/jobs", NEW_JOB))
+    assert _is_unavailable(await api.post(f"{path}/cancel"))
+    assert _is_unavailable(await api.post(f"{path}/token"))
+    assert _is_unavailable(await api.post("/v1/tokens", {"role": "viewer"}))
+    for view in ("", "/events", "/timeline", "/explain", "/logs"):
+        assert _is_unavailable(await api.get(f"{path}{view}"))
+    assert _is_unavailable(await api.get("/v1/jobs"))
+    assert _is_unavailable(await api.call("GET", "/v1/jobs", token=viewer))
+    assert _is_unavailable(await api.get("/readyz"))
+    assert (await api.get("/healthz")).json == {"status": "ok"}
+    assert (await api.get("/v1/openapi.json")).status == 200
+    # What is wrong with a request is told, database or not.
+    assert (await api.post("/v1/jobs", {})).status == 400
+    assert (await api.call_back(job | {"callback_token": "x"}, "heartbeat")).status == 401
+
+    await postgres.start()
+
+    async def ready() -> bool:
+        return (await api.get("/readyz")).status == 200
+
+    await eventually(ready)
+    again = await api.call_back(job, "heartbeat", {"epoch": 1, "seq": 1})
+    assert (again.json["duplicate"], again.json["position"]) == (True, kept.json["position"])
+    assert (await api.call_back(job, "heartbeat", {"epoch": 2, "seq": 2})).json["applied"] is True
+    assert (await api.call("GET", "/v1/jobs", token=viewer)).status == 200
+    assert (await api.get(path)).json["progress"]["epoch"] == 2
+    await check_ledger(url)
+
+
+async def test_what_was_acknowledged_survives_every_stop_and_is_there_once(
+    server: tuple[EmbeddedPostgres, str], start_service: StartService
+) -> None:
+    postgres, url = server
+    api = await start_service(EPOCHLOG_DATABASE_URL=url)
+    stopped = asyncio.Event()
+
+    async def trainer() -> dict[str, int]:
+        job = await api.create_job()
+        acknowledged = {}
+        failures = 0
+        while not stopped.is_set() or not failures:
+            body = {"event_id": str(uuid4()), "epoch": len(acknowledged)}
+            while (answer := await api.call_back(job, "heartbeat", body)).status != 200:
+                failures += _is_unavailable(answer)
+                await asyncio.sleep(0.02)
+            acknowledged[body["event_id"]] = answer.json["position"]
+        return acknowledged
+
+    trainers = [asyncio.create_task(trainer()) for _ in range(5)]
+    for _ in range(2):
+        await eventually(lambda: _some_events(url))
+        await postgres.stop()
+        await postgres.start()
+    stopped.set()
+
+    acknowledged: dict[str, int] = {}
+    for task in trainers:
+        acknowledged |= await task
+    records = await check_ledger(url)
+    beats = {record.event_id: record.position for record in records if record.type == "heartbeat"}
+    assert beats == acknowledged
+
+
+async def _some_events(url: str) -> bool:
+    connection = await asyncpg.connect(url)
+    try:
+        before = await connection.fetchval("select count(*) from events")
+        await asyncio.sleep(0.05)
+        return bool(await connection.fetchval("select count(*) >= $1 + 5 from events", before))
+    finally:
+        await connection.close()
+
+
+@pytest_asyncio.fixture
+async def lock_holder(database: str) -> AsyncIterator[Any]:
+    """A connection that keeps every writer waiting until it lets go of the log's lock."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+async def test_more_than_can_be_written_is_refused_before_memory_grows(
+    api: Api, lock_holder: Any
+) -> None:
+    job = await api.create_job()
+    await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
+    log = api.service.instance.log
+    try:
+        waiting = [
+            asyncio.create_task(log.handle(job["id"], Tick()))
+            for _ in range(QUEUE_LENGTH + BATCH_LENGTH)
+        ]
+        await eventually(lambda: log._queue.qsize() == QUEUE_LENGTH)
+
+        for answer in (
+            await api.post("/v1/jobs", NEW_JOB),
+            await api.call_back(job, "heartbeat"),
+            await api.post(f"/v1/jobs/{job['id']}/cancel"),
+        ):
+            assert (answer.status, answer.json["code"]) == (503, "overloaded")
+            assert int(answer.headers["Retry-After"]) > 0
+        assert (await api.get(f"/v1/jobs/{job['id']}")).status == 200
+        assert log._queue.qsize() == QUEUE_LENGTH
+    finally:
+        await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
+
+    outcomes = await asyncio.gather(*waiting)
+    assert {outcome.state.id for outcome in outcomes} == {job["id"]}
+    assert (await api.call_back(job, "heartbeat")).json["applied"] is True
+
+
+async def test_what_waits_for_the_lock_is_written_once_it_is_free(
+    api: Api, lock_holder: Any
+) -> None:
+    await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
+    making = [asyncio.create_task(api.create_job()) for _ in range(20)]
+    await eventually(lambda: api.service.instance.log._queue.qsize() > 0)
+    assert not any(task.done() for task in making)
+
+    await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
+
+    assert sorted(job["id"] for job in await asyncio.gather(*making)) == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    "statement", ["select pg_terminate_backend(pid)", "select pg_cancel_backend(pid)"]
+)
+async def test_a_connection_that_is_cut_hurts_one_answer_at_most(
+    api: Api, lock_holder: Any, statement: str
+) -> None:
+    job = await api.create_job()
+    await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
+    waiting = asyncio.create_task(api.call_back(job, "heartbeat", {"seq": 1}))
+
+    async def cut() -> bool:
+        rows = await lock_holder.fetch(
+            f"{statement} from pg_stat_activity where datname = current_database()"
+            " and wait_event = 'advisory'"
+        )
+        return bool(rows)
+
+    await eventually(cut)
+    assert _is_unavailable(await waiting)
+    await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
+
+    again = await api.call_back(job, "heartbeat", {"seq": 1})
+    assert (again.status, again.json["duplicate"]) == (200, False)
