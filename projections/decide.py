@@ -139,7 +139,9 @@ def directive(state: JobState, attempt: int) -> str:
     """Return what to tell a trainer of this attempt: `continue`, `cancel` or `stop`."""
     if state.status.is_final or attempt != state.attempt or state.result:
         return "stop"
-    return "cancel" if state.cancel else "continue"
+    if state.cancel:
+        return "cancel"
+    return "stop" if state.stop else "continue"
 
 
 def _reported(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:

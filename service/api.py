@@ -45,6 +45,7 @@ JOBS: tuple[Route[Any, Any], ...] = (
         answer=NewJobAnswer,
         statuses=(201, 200),
         errors=(409,),
+        headers={"Idempotency-Key": "The same key and body again give the same job."},
     ),
     Route(
         method="GET",

@@ -39,10 +39,14 @@ FAREWELL = 30.0
 """Seconds that a trainer has to end by itself before it is killed."""
 LAST_SECONDS = 5.0
 
+REMEDY = "the trainer's libraries come with `pip install 'epochlog[trainer]'`"
+
 LIVELY = {
     "EPOCHLOG_PORT": "0",
     "EPOCHLOG_HEARTBEAT_SECONDS": "1",
     "EPOCHLOG_CANCEL_GRACE": "10",
+    "EPOCHLOG_RETRY_BACKOFF": "2",
+    "EPOCHLOG_DONE_GRACE": "10",
 }
 
 
@@ -170,13 +174,13 @@ async def _draw(target: Path, images: int) -> None:
             await drawing.wait()
     if drawing.returncode:
         last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise CommandError(f"The data set cannot be drawn: {last}.")
+        raise CommandError(f"The data set cannot be drawn ({last}); {REMEDY}.")
 
 
 async def _submit(console: Console, client: Client, data_set: str, epochs: int) -> JobAnswer:
     await _clear_earlier(console, client)
-    size = {"imgsz": PICTURE, "batch": 16}
     new = {"dataset_id": data_set, "model_name": "yolov8n", "epochs": epochs, "labels": LABELS}
+    size = {"imgsz": PICTURE, "batch": 16, "max_retries": 1}
     job = read(JobAnswer, await client.submit(new | size))
     console.print(f"Job {job.id} trains yolov8n on {data_set} for {epochs} epochs:")
     return job

@@ -21,6 +21,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def offset(seconds: float) -> str:
+    """Return how long after the beginning something was, in a narrow column."""
+    if seconds < 60:
+        return f"+{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"+{hours}:{minutes:02}:{rest:02}" if hours else f"+{minutes}:{rest:02}"
+
+
 def ago(at: datetime, now: datetime) -> str:
     """Return roughly how long before `now` a moment was."""
     seconds = (now - at).total_seconds()

@@ -36,7 +36,7 @@ from service.request_schemas import (
     NoQuery,
     parse_time,
 )
-from service.routing import Call, Reply
+from service.routing import MAX_HEADER, Call, Reply
 from service.views import event_view, job_view, timeline_view
 
 
@@ -200,8 +200,8 @@ def _idempotency_key(call: Call[Any, Any]) -> str | None:
     key = call.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not key.strip() or len(key) > 200 or not key.isprintable():
-        wanted = FieldError("Idempotency-Key", "needs 1 to 200 visible characters")
+    if not key.strip() or len(key) > MAX_HEADER or not key.isprintable():
+        wanted = FieldError("Idempotency-Key", f"needs 1 to {MAX_HEADER} visible characters")
         raise InvalidRequestError(f"The header {wanted.field} {wanted.message}.", errors=[wanted])
     return key
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +15,7 @@ from service.answer_schemas import ProblemAnswer
 from service.api_tokens import Role
 from service.errors import ServiceError
 from service.request_schemas import NoQuery
-from service.routing import Route
+from service.routing import MAX_HEADER, Route
 
 _REF = "#/components/schemas/{model}"
 _ALWAYS = {"open": (400,), "callback": (400, 401, 403, 413, 503)}
@@ -67,7 +67,11 @@ def _operation(route: Route[Any, Any]) -> dict[str, Any]:
         "tags": [_tag(route)],
         "responses": {**_answers(route), **_errors(route)},
     }
-    parameters = [*_path_parameters(route.path), *_query_parameters(route.query)]
+    parameters = [
+        *_path_parameters(route.path),
+        *_query_parameters(route.query),
+        *_header_parameters(route.headers),
+    ]
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
@@ -127,6 +131,14 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "query", "required": False, "schema": _inlined(item, schema)}
         for name, item in schema["properties"].items()
+    ]
+
+
+def _header_parameters(headers: Mapping[str, str]) -> list[dict[str, Any]]:
+    schema = {"type": "string", "minLength": 1, "maxLength": MAX_HEADER}
+    return [
+        {"name": name, "in": "header", "required": False, "description": why, "schema": schema}
+        for name, why in headers.items()
     ]
 
 

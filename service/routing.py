@@ -25,6 +25,7 @@ from service.request_schemas import BIGINT, NoQuery
 
 MAX_BODY = 256 * 1024
 MAX_DEPTH = 64
+MAX_HEADER = 200
 INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
 
 Body = TypeVar("Body")
@@ -76,6 +77,8 @@ class Route(Generic[Body, Query]):
     errors: tuple[int, ...] = ()
     tolerant_body: bool = False
     """An empty body counts as an empty object."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The headers that it reads besides Authorization, and what each is for."""
 
 
 def endpoint(route: Route[Any, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -16,10 +16,11 @@ from service.answer_schemas import (
     CheckpointAnswer,
     EntryAnswer,
     EpochAnswer,
+    GapAnswer,
     PhaseAnswer,
     TimelineAnswer,
 )
-from service.figures import clock, duration, number, plural
+from service.figures import clock, duration, number, offset, plural
 from service.page import folded, heading, lane, plain, status_text
 from service.rendering import headline, in_order
 
@@ -44,9 +45,9 @@ def timeline_page(timeline: TimelineAnswer, width: int) -> Iterator[RenderableTy
 
 def story_line(entry: EntryAnswer, start: datetime, width: int) -> Text:
     """Return what happened and when, counted from the job's start; long details go below."""
-    offset = f"+{duration((entry.at - start).total_seconds())}"
+    after = offset((entry.at - start).total_seconds())
     line = Text.assemble(
-        (f"{offset:>{STORY_INDENT - 2}}  ", "dim"), (plain(entry.title), _style_of(entry))
+        (f"{after:>{STORY_INDENT - 2}}  ", "dim"), (plain(entry.title), _style_of(entry))
     )
     if not entry.detail:
         return line
@@ -80,8 +81,13 @@ def _attempt(attempt: AttemptAnswer, width: int) -> Iterator[RenderableType]:
     for saved in attempt.checkpoints:
         yield _checkpoint(saved)
     for gap in attempt.gaps:
-        missing = f"{gap.after_seq + 1} to {gap.before_seq - 1}"
-        yield Text(f"  callbacks {missing} of this attempt are missing", style="yellow")
+        yield _gap(gap)
+
+
+def _gap(gap: GapAnswer) -> Text:
+    first, last = gap.after_seq + 1, gap.before_seq - 1
+    missing = f"callback {first} is" if first == last else f"callbacks {first} to {last} are"
+    return Text(f"  {missing} missing", style="yellow")
 
 
 def _attempt_heading(attempt: AttemptAnswer) -> Text:

@@ -19,7 +19,9 @@ _formats = FormatChecker(formats=())
 
 @_formats.checks("date-time", raises=ValueError)
 def _is_utc(value: object) -> bool:
-    return not isinstance(value, str) or (value.endswith("Z") and bool(datetime.fromisoformat(value)))
+    return not isinstance(value, str) or (
+        value.endswith("Z") and bool(datetime.fromisoformat(value))
+    )
 
 
 @cache

@@ -6,7 +6,6 @@ every decision that is due; nothing here knows a rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
@@ -27,7 +26,6 @@ from projections.decide import (
 from projections.events import (
     Callback,
     Created,
-    Data,
     Done,
     Draft,
     Event,
@@ -223,13 +221,3 @@ def a_running_job(created: Created = CREATED, *, policy: Policy = POLICY) -> Giv
 def an_external_job(created: Created = CREATED, *, policy: Policy = POLICY) -> Given:
     """Started by somebody else; it has called back once, at second 0."""
     return Given(created, policy=policy).hears(Heartbeat())
-
-
-def events_of(records: Iterable[Record]) -> list[Event]:
-    """The events alone."""
-    return [record.event for record in records]
-
-
-def epoch_end(epoch: int, **data: object) -> Data:
-    """The data of a trainer's `epoch_end`."""
-    return {"epoch": epoch, **data}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import asyncpg
@@ -26,53 +25,53 @@ class Entry:
     data: Any
 
 
-async def entries(url: str) -> list[Entry]:
-    """All events, by position."""
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The log and the read model, both as of one moment."""
+
+    entries: list[Entry]
+    states: dict[int, tuple[int, Any]]
+    """Each job's version and folded state, as JSON."""
+
+
+async def ledger(url: str) -> Ledger:
+    """Read all events, by position, and all jobs."""
     connection = await asyncpg.connect(url)
     try:
-        rows = await connection.fetch("select * from events order by position")
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            events = await connection.fetch("select * from events order by position")
+            jobs = await connection.fetch("select id, version, state from jobs")
     finally:
         await connection.close()
-    return [_entry(row) for row in rows]
+    states = {row["id"]: (row["version"], orjson.loads(row["state"])) for row in jobs}
+    return Ledger([_entry(row) for row in events], states)
 
 
 async def check_ledger(url: str) -> list[Record]:
     """Fail unless the log is whole, chained, and the jobs are what it says; return its events."""
-    log = await entries(url)
-    records = [entry.record for entry in log]
+    read = await ledger(url)
+    records = [entry.record for entry in read.entries]
     assert [record.position for record in records] == list(range(1, len(records) + 1))
-    by_job = sorted(log, key=lambda entry: entry.record.job_id)
-    jobs = {
-        job_id: list(own) for job_id, own in groupby(by_job, key=lambda entry: entry.record.job_id)
-    }
-    for own in jobs.values():
-        _check_job(own)
-    stored = await _stored_states(url)
-    assert set(stored) == set(jobs)
+    jobs: dict[int, list[Entry]] = {}
+    for entry in read.entries:
+        jobs.setdefault(entry.record.job_id, []).append(entry)
+    assert set(read.states) == set(jobs)
     for job_id, own in jobs.items():
-        state = fold(entry.record for entry in own)
-        assert stored[job_id] == (state.version, _states.dump_python(state, mode="json"))
+        state = _checked(own)
+        assert read.states[job_id] == (state.version, _states.dump_python(state, mode="json"))
     return records
 
 
-def _check_job(log: list[Entry]) -> None:
+def _checked(log: list[Entry]) -> JobState:
+    """Check the events of one job, and return what they make of it."""
     state, previous = JobState(), GENESIS
     for version, entry in enumerate(log, start=1):
         record = entry.record
         assert record.version == version
         assert record.hash == link(record, previous, stored=entry.data)
-        if version > 1:
-            assert record.rule == ruling(state, record)
+        assert record.rule == ruling(state, record)
         state, previous = fold([record], state), record.hash
-
-
-async def _stored_states(url: str) -> dict[int, tuple[int, Any]]:
-    connection = await asyncpg.connect(url)
-    try:
-        rows = await connection.fetch("select id, version, state from jobs")
-    finally:
-        await connection.close()
-    return {row["id"]: (row["version"], orjson.loads(row["state"])) for row in rows}
+    return state
 
 
 def _entry(row: Any) -> Entry:

@@ -17,9 +17,7 @@ SHARED = "test_shared"
 
 
 @pytest_asyncio.fixture(scope="session")
-async def shared_api(
-    postgres: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Api]:
+async def shared_api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     """One service with executor `external` for all tests of a session."""
     connection = await asyncpg.connect(postgres)
     await connection.execute(f"create database {SHARED} template {TEMPLATE}")

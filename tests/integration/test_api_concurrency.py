@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import Any
 
 import asyncpg
@@ -68,7 +69,7 @@ async def test_two_replicas_write_one_log_and_a_reader_misses_nothing(
     assert read == [record.position for record in records][: len(read)]
     assert len(read) >= JOBS * (BEATS + 3)
     by_position = {record.position: record for record in records}
-    for job_id, position, epoch in sum(told, []):
+    for job_id, position, epoch in chain.from_iterable(told):
         assert (by_position[position].job_id, by_position[position].seq) == (job_id, epoch)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from service.api import ROUTES
 from service.routing import Route
 from tests.http import NEW_JOB, Api
+from tests.ledger import check_ledger
 
 EXAMPLES = settings(
     max_examples=60,
@@ -127,3 +128,10 @@ async def test_any_parameter_is_answered(shared_api: Api, text: str) -> None:
         (f"/v1/jobs/{job['id']}/events", "type"),
     ):
         assert (await shared_api.get(path, **{name: text})).status in {200, 400}
+
+
+async def test_after_all_that_the_log_is_whole(shared_api: Api) -> None:
+    url = shared_api.service.instance.settings.database_url
+    assert url is not None
+
+    assert await check_ledger(url)

@@ -15,8 +15,9 @@ import pytest
 import pytest_asyncio
 
 from projections.decide import Tick
+from service.batch import Outcome
 from service.embedded import EmbeddedPostgres
-from service.event_log import BATCH_LENGTH, QUEUE_LENGTH
+from service.event_log import QUEUE_LENGTH
 from service.postgres import LOG_LOCK, migrate
 from tests.conftest import StartService
 from tests.http import NEW_JOB, Answer, Api
@@ -98,14 +99,15 @@ async def test_what_was_acknowledged_survives_every_stop_and_is_there_once(
 
     async def trainer() -> dict[str, int]:
         job = await api.create_job()
-        acknowledged = {}
+        acknowledged: dict[str, int] = {}
         failures = 0
         while not stopped.is_set() or not failures:
-            body = {"event_id": str(uuid4()), "epoch": len(acknowledged)}
+            event_id = str(uuid4())
+            body = {"event_id": event_id, "epoch": len(acknowledged)}
             while (answer := await api.call_back(job, "heartbeat", body)).status != 200:
                 failures += _is_unavailable(answer)
                 await asyncio.sleep(0.02)
-            acknowledged[body["event_id"]] = answer.json["position"]
+            acknowledged[event_id] = answer.json["position"]
         return acknowledged
 
     trainers = [asyncio.create_task(trainer()) for _ in range(5)]
@@ -141,6 +143,16 @@ async def lock_holder(database: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
+async def _each_waiting(connection: Any, statement: str) -> bool:
+    """Run the statement for each backend that waits for the log's lock; whether there was one."""
+    return bool(
+        await connection.fetch(
+            f"{statement} from pg_stat_activity where datname = current_database()"
+            " and wait_event = 'advisory'"
+        )
+    )
+
+
 async def test_more_than_can_be_written_is_refused_before_memory_grows(
     api: Api, lock_holder: Any
 ) -> None:
@@ -148,11 +160,10 @@ async def test_more_than_can_be_written_is_refused_before_memory_grows(
     await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
     log = api.service.instance.log
     try:
-        waiting = [
-            asyncio.create_task(log.handle(job["id"], Tick()))
-            for _ in range(QUEUE_LENGTH + BATCH_LENGTH)
-        ]
-        await eventually(lambda: log._queue.qsize() == QUEUE_LENGTH)
+        waiting: list[asyncio.Task[Outcome]] = []
+        while log._queue.qsize() < QUEUE_LENGTH:
+            waiting.append(asyncio.create_task(log.handle(job["id"], Tick())))
+            await asyncio.sleep(0)
 
         for answer in (
             await api.post("/v1/jobs", NEW_JOB),
@@ -176,7 +187,7 @@ async def test_what_waits_for_the_lock_is_written_once_it_is_free(
 ) -> None:
     await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
     making = [asyncio.create_task(api.create_job()) for _ in range(20)]
-    await eventually(lambda: api.service.instance.log._queue.qsize() > 0)
+    await eventually(lambda: _each_waiting(lock_holder, "select pid"))
     assert not any(task.done() for task in making)
 
     await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
@@ -194,14 +205,7 @@ async def test_a_connection_that_is_cut_hurts_one_answer_at_most(
     await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
     waiting = asyncio.create_task(api.call_back(job, "heartbeat", {"seq": 1}))
 
-    async def cut() -> bool:
-        rows = await lock_holder.fetch(
-            f"{statement} from pg_stat_activity where datname = current_database()"
-            " and wait_event = 'advisory'"
-        )
-        return bool(rows)
-
-    await eventually(cut)
+    await eventually(lambda: _each_waiting(lock_holder, statement))
     assert _is_unavailable(await waiting)
     await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
 

@@ -80,7 +80,13 @@ async def test_pages_tell_everything_in_plain_text(shared_api: Api, environ: Env
         assert "\x1b" not in page.out
     for fact in ("epoch 2 of 2", "mAP50 0.5", "run-1", "long/" * 40 + "best.pt", job["trace_id"]):
         assert fact in status.out
-    for fact in ("Attempt 1", "Epoch 1 complete", "Epoch 2 complete", "0.75", "callbacks 5 to 5"):
+    for fact in (
+        "Attempt 1",
+        "Epoch 1 complete",
+        "Epoch 2 complete",
+        "0.75",
+        "callback 5 is missing",
+    ):
         assert fact in timeline.out
     for event in deciding:
         assert f"#{event['position']}" in explain.out

@@ -158,7 +158,7 @@ def states_along(job: Given) -> list[JobState]:
     return states
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(jobs(), walks)
 def test_no_walk_leaves_the_rules(job: Given, steps: list[Step]) -> None:
     walk(job, steps)
