@@ -43,7 +43,7 @@ def assess(state: JobState, moment: Moment, policy: Policy) -> Health:
         verdict=_verdict(state, moment, policy),
         alive_at=state.alive_at,
         advanced_at=state.advanced_at,
-        reachable_at=state.reachable_at,
+        reachable_at=_latest(state.reachable_at, moment.reachable_at),
     )
 
 

@@ -41,3 +41,5 @@ class Moment:
     """Since when callbacks could reach us; silence before it proves nothing."""
     unreachable: bool = False
     """The executor cannot be asked at present; its silence proves nothing either."""
+    reachable_at: datetime | None = None
+    """When the process or pod was last seen by whoever asks; the log notes only the first time."""

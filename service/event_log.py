@@ -46,6 +46,8 @@ class EventLog:
     policy: Policy
     unreachable: set[int] = field(default_factory=set)
     """The jobs whose executor cannot be asked at present."""
+    last_seen: dict[int, datetime] = field(default_factory=dict)
+    """When this process last saw a job's process or pod, by the database's clock."""
     listening_since: datetime | None = None
     """Since when callbacks can be recorded, by the database's clock; None while they cannot."""
     _queue: asyncio.Queue[_Request] = field(
@@ -70,7 +72,13 @@ class EventLog:
             now=now,
             listening_since=self.listening_since or now,
             unreachable=job_id in self.unreachable,
+            reachable_at=self.last_seen.get(job_id),
         )
+
+    def forget_all_but(self, job_ids: set[int]) -> None:
+        """Drop what was seen of jobs that nobody looks after any more."""
+        self.unreachable &= job_ids
+        self.last_seen = {job: seen for job, seen in self.last_seen.items() if job in job_ids}
 
     def deaf(self) -> None:
         """Note that callbacks may have been missed until now: silence so far proves nothing."""

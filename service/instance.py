@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -27,8 +27,6 @@ class Instance:
     executor: Executor
     callback_tokens: CallbackTokens
     api_tokens: ApiTokens
-    last_seen: dict[int, datetime] = field(default_factory=dict)
-    """When this process last saw a job's process or pod, by the database's clock."""
 
     @property
     def policy(self) -> Policy:
@@ -36,9 +34,7 @@ class Instance:
         return self.log.policy
 
     def view(self, state: JobState, now: datetime) -> dict[str, Any]:
-        """Return a job as it is now, with what only this process has seen of it."""
-        seen = [moment for moment in (state.reachable_at, self.last_seen.get(state.id)) if moment]
-        state = replace(state, reachable_at=max(seen, default=None))
+        """Return a job as it is now."""
         return job_view(state, self.log.moment_of(state.id, now), self.policy)
 
 

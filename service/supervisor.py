@@ -65,6 +65,7 @@ class Supervisor:
         jobs = await self.instance.store.watched()
         now = jobs[0].now if jobs else await self.instance.store.now()
         self.instance.log.hears(now)
+        self._forget_all_but({job.state.id for job in jobs})
         for job in jobs:
             try:
                 await self._look_after(job.state, job.now)
@@ -75,6 +76,11 @@ class Supervisor:
             except Exception:
                 # One job that cannot be looked after must not keep the others waiting.
                 log.exception("job_skipped", job_id=job.state.id)
+
+    def _forget_all_but(self, job_ids: set[int]) -> None:
+        self.instance.log.forget_all_but(job_ids)
+        self._met = {attempt for attempt in self._met if attempt[0] in job_ids}
+        self._told = {order for order in self._told if order[0] in job_ids}
 
     def _notice_a_pause(self) -> None:
         """Callbacks were missed while this process stood still, so silence proves nothing."""
@@ -157,7 +163,7 @@ class Supervisor:
         else:
             unreachable.discard(state.id)
         if isinstance(seen, Alive):
-            self.instance.last_seen[state.id] = now
+            self.instance.log.last_seen[state.id] = now
 
     async def _unseen(self, state: JobState) -> Sighting:
         """Start what was to be started and never was; what ran before and is not there is gone."""

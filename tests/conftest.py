@@ -11,7 +11,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
-import pytest
 import pytest_asyncio
 
 from service.embedded import EmbeddedPostgres

@@ -34,6 +34,7 @@ class Api:
     def __init__(self, service: Serving) -> None:
         self.service = service
         self._session = aiohttp.ClientSession(service.url)
+        self._database: Any = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,6 +46,8 @@ class Api:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
+        if self._database is not None:
+            await self._database.close()
 
     async def get(self, path: str, **query: str | int) -> Answer:
         return await self.call("GET", path, params=query)
@@ -81,11 +84,9 @@ class Api:
 
     async def select(self, query: str, *arguments: Any) -> list[Any]:
         """Ask the service's database itself, as its owner; the rows."""
-        connection = await asyncpg.connect(self.service.instance.settings.database_url)
-        try:
-            return await connection.fetch(query, *arguments)
-        finally:
-            await connection.close()
+        if self._database is None:
+            self._database = await asyncpg.connect(self.service.instance.settings.database_url)
+        return await self._database.fetch(query, *arguments)
 
     async def said(self) -> int:
         """How many events callers have caused; what the service writes by itself not counted."""

@@ -248,6 +248,9 @@ def _outcome_of(attempt: Attempt) -> Outcome:
     except TrainerError as error:
         log.exception("the attempt failed: %s", error.code)
         return Failed(error.code, str(error), error.retryable)
+    except ImportError as error:
+        log.exception("the attempt failed: a library is missing or broken")
+        return Failed("not_installed", f"{type(error).__name__}: {error}", retryable=False)
     except Exception as error:
         log.exception("the attempt failed")
         text = " ".join(str(error).split())
