@@ -86,7 +86,8 @@ class Api:
         """Ask the service's database itself, as its owner; the rows."""
         if self._database is None:
             self._database = await asyncpg.connect(self.service.instance.settings.database_url)
-        return await self._database.fetch(query, *arguments)
+        rows: list[Any] = await self._database.fetch(query, *arguments)
+        return rows
 
     async def said(self) -> int:
         """How many events callers have caused; what the service writes by itself not counted."""
