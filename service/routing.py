@@ -26,6 +26,7 @@ from service.request_schemas import BIGINT, NoQuery
 MAX_BODY = 256 * 1024
 MAX_DEPTH = 64
 MAX_HEADER = 200
+MAX_ERRORS, LONGEST_NAME = 50, 100  # an answer is not to be larger than the mistake
 INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
 
 Body = TypeVar("Body")
@@ -181,7 +182,7 @@ def _validated(model: type[Any], value: Any) -> Any:
     except ValidationError as error:
         errors = [
             FieldError(_place(item["loc"], value), item["msg"].removeprefix("Value error, "))
-            for item in error.errors(include_url=False, include_input=False)
+            for item in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
         ]
         told = "; ".join(f"{item.field}: {item.message}" for item in errors[:5])
         raise InvalidRequestError(f"The request is malformed: {told}.", errors=errors) from None
@@ -191,9 +192,10 @@ def _place(location: tuple[int | str, ...], value: Any) -> str:
     """Return where in the request the location is: pydantic's also names the kind it tried."""
     place = []
     for number, part in enumerate(location, start=1):
-        within = isinstance(value, list) or (isinstance(value, dict) and part in value)
+        in_list = isinstance(value, list) and isinstance(part, int)
+        within = in_list or (isinstance(value, dict) and part in value)
         if within or number == len(location):
-            place.append(str(part))
+            place.append(str(part)[:LONGEST_NAME])
         if within:
             value = value[part]
     return ".".join(place) or "body"

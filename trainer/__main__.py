@@ -12,12 +12,11 @@ from typing import NoReturn
 from trainer import logs
 from trainer.configuration import read_configuration
 from trainer.errors import ConfigurationError
-from trainer.run import run
 from trainer.stop import Stop
 
 log = logging.getLogger(__name__)
 
-HEAVY = ("torch", "ultralytics", "mlflow")
+NEEDED = ("torch", "ultralytics", "mlflow", "requests", "yaml")
 WRONG_USAGE = 2
 NOT_INSTALLED = 3
 
@@ -27,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only look whether it could train")
     checking = parser.parse_args().check
-    missing = [name for name in HEAVY if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         _complain(f"Training needs {', '.join(missing)}: pip install 'epochlog[trainer]'")
         return NOT_INSTALLED
@@ -38,6 +37,8 @@ def main() -> int:
     except ConfigurationError as error:
         _complain(str(error))
         return WRONG_USAGE
+    from trainer.run import run  # noqa: PLC0415 - only here is it sure that it can be imported
+
     stamper = logs.start(configuration.trace_id)
 
     def leave(code: int) -> NoReturn:

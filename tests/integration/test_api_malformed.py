@@ -78,7 +78,7 @@ CALLBACKS: list[tuple[str, str, dict[str, Any], str]] = [
     ),
     *_said("heartbeat", "progress", -0.1, 1.01, 2, "0.5", True, [], {}, 10**30),
     *_said("heartbeat", "metrics", None, [], "x", 1, True, {str(n): n for n in range(1001)}),
-    *_said("heartbeat", "metrics", {"": 1}, {"m" * 201: 1}),
+    *_said("heartbeat", "metrics", {"": 1}, {"": []}, {"": {"[key]": 1}}, {"m" * 201: 1}),
     *_said("heartbeat", "metrics", *({"a": value} for value in NO_NUMBERS)),
     *_said("heartbeat", "gpu", None, [], "x", 1, {"names": ["a", "b\0"]}),
     *_said("heartbeat", "new", {"a": "\0"}, DEEP),
@@ -289,6 +289,14 @@ async def test_a_malformed_cancel_is_refused(shared_api: Api, body: Any, field: 
 )  # fmt: skip
 async def test_a_malformed_api_token_is_refused(shared_api: Api, body: Any, field: str) -> None:
     assert _fields(await shared_api.post("/v1/tokens", body)) == [field]
+
+
+async def test_an_answer_to_many_mistakes_stays_small(shared_api: Api) -> None:
+    many = NEW_JOB | {f"unknown {number}": 1 for number in range(5000)}
+    long = NEW_JOB | {"x" * 100_000: 1}
+
+    for body in (many, long):
+        assert 1 <= len(_fields(await shared_api.post("/v1/jobs", body))) <= 50
 
 
 async def test_every_wrong_field_is_named_at_once(shared_api: Api) -> None:

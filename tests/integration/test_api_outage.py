@@ -111,11 +111,13 @@ async def test_what_was_acknowledged_survives_every_stop_and_is_there_once(
         return acknowledged
 
     trainers = [asyncio.create_task(trainer()) for _ in range(5)]
-    for _ in range(2):
-        await eventually(lambda: _some_events(url))
-        await postgres.stop()
-        await postgres.start()
-    stopped.set()
+    try:
+        for _ in range(2):
+            await _more_events(url)
+            await postgres.stop()
+            await postgres.start()
+    finally:
+        stopped.set()
 
     acknowledged: dict[str, int] = {}
     for task in trainers:
@@ -125,14 +127,14 @@ async def test_what_was_acknowledged_survives_every_stop_and_is_there_once(
     assert beats == acknowledged
 
 
-async def _some_events(url: str) -> bool:
+async def _more_events(url: str) -> None:
+    """Wait until some more events were written than there are now."""
     connection = await asyncpg.connect(url)
-    try:
-        before = await connection.fetchval("select count(*) from events")
-        await asyncio.sleep(0.05)
-        return bool(await connection.fetchval("select count(*) >= $1 + 5 from events", before))
-    finally:
-        await connection.close()
+    before = await connection.fetchval("select count(*) from events")
+    await eventually(
+        lambda: connection.fetchval("select count(*) >= $1::bigint + 20 from events", before)
+    )
+    await connection.close()
 
 
 @pytest_asyncio.fixture
