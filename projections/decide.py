@@ -72,8 +72,9 @@ class RequestCancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueToken:
-    """Note that a callback token was handed out."""
+    """Note that a callback token was handed out for an attempt that is still the current one."""
 
+    attempt: int
     jti: str
     expires_at: str
 
@@ -86,6 +87,7 @@ class Enqueue:
     reason: str
     message: str
     executor: str | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +124,8 @@ def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
             return _reported(state, command)
         case RequestCancel(reason=reason):
             return _cancel_requested(state, reason)
-        case IssueToken(jti=jti, expires_at=expires_at):
-            issued = TokenIssued(jti=jti, expires_at=expires_at)
-            return (Draft(event=issued, source=Source.OPERATOR, attempt=state.attempt),)
+        case IssueToken():
+            return _issued(state, command)
         case Enqueue():
             return _enqueued(state, command)
         case Observe():
@@ -144,6 +145,15 @@ def directive(state: JobState, attempt: int) -> str:
     return "stop" if state.stop else "continue"
 
 
+def _issued(state: JobState, command: IssueToken) -> tuple[Draft, ...]:
+    if state.status.is_final:
+        raise JobHasEndedError
+    if command.attempt != state.attempt:
+        return ()
+    issued = TokenIssued(jti=command.jti, expires_at=command.expires_at)
+    return (Draft(event=issued, source=Source.OPERATOR, attempt=state.attempt),)
+
+
 def _reported(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:
     drafts = tuple(
         Draft(
@@ -156,7 +166,7 @@ def _reported(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:
         )
         for report in command.reports
     )
-    return (*drafts, *_delivery(state, command)) if drafts else ()
+    return (*drafts, *_delivery(state, command))
 
 
 def _delivery(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:
@@ -186,7 +196,12 @@ def _enqueued(state: JobState, command: Enqueue) -> tuple[Draft, ...]:
         return ()
     if command.executor is not None and state.releasing is not None:
         return ()
-    event = Queued(reason=command.reason, message=command.message, executor=command.executor)
+    event = Queued(
+        reason=command.reason,
+        message=command.message,
+        executor=command.executor,
+        place=command.place,
+    )
     return (Draft(event=event, source=Source.LAUNCHER, attempt=state.attempt),)
 
 

@@ -35,6 +35,11 @@ class FailureClass(StrEnum):
     RETRYABLE = "retryable"  # may work next time: retried, charged to `retry_count`
     FATAL = "fatal"  # would fail again: never retried
 
+    @classmethod
+    def _missing_(cls, _value: object) -> FailureClass:
+        """Read a class that only a newer build knows; what is stored must stay readable."""
+        return cls.RETRYABLE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
@@ -63,6 +68,8 @@ class Queued:
     executor: str | None = None
     """The executor that is asked to start this attempt; written before it is asked. None while
     the attempt waits for its turn, or for somebody else to start it (`external`)."""
+    place: str | None = None
+    """Where that executor starts it: a machine's state folder, a cluster. No other can see it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,5 +389,5 @@ def _plain(value: Any) -> Any:
 
 def _revived(name: str, value: Any) -> Any:
     if name == "failure_class":
-        return FailureClass(value) if value in set(FailureClass) else FailureClass.RETRYABLE
+        return FailureClass(value)
     return tuple(value) if name in _TUPLES else value

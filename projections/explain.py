@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from projections.events import AttemptFailed, Cancelled, Done, Exited, Record, Succeeded
+from projections.events import (
+    AttemptFailed,
+    Cancelled,
+    Done,
+    Exited,
+    Heartbeat,
+    Record,
+    Succeeded,
+    TrainerEvent,
+)
 from projections.health import Health, assess
 from projections.job import JobState, JobStatus, Reason
 from projections.policy import Moment, Policy
@@ -58,28 +67,46 @@ class Explanation:
 
 def explain(records: Iterable[Record], moment: Moment, policy: Policy) -> Explanation:
     """Return why the job stands where it does after these records, at this moment."""
-    state = JobState()
-    kept: dict[int, Record] = {}
-    ignored: list[Ignored] = []
-    conflicts = _Conflicts()
+    inquiry = Inquiry()
     for record in records:
-        rule = ruling(state, record)
+        inquiry.add(record)
+    return inquiry.finished(moment, policy)
+
+
+class Inquiry:
+    """An explanation in the making: add a job's records in order, then finish it."""
+
+    def __init__(self) -> None:
+        """Start before the first record."""
+        self.state = JobState()
+        self._kept: dict[int, Record] = {}
+        self._ignored: list[Ignored] = []
+        self._conflicts = _Conflicts()
+
+    def add(self, record: Record) -> None:
+        """Take the next record."""
+        rule = ruling(self.state, record)
         if rule is not None:
-            ignored.append(_ignored(record, rule))
-        after = evolve(state, record)
-        conflicts.note(state, record, rule)
-        kept[record.position] = record
-        state = after
-    return Explanation(
-        status=state.status,
-        reason=state.reason,
-        rule=state.rule,
-        rule_text=SENTENCES[state.rule],
-        because=[_because(kept[position]) for position in _deciding(state, kept)],
-        ignored=ignored,
-        conflicts=conflicts.found(state),
-        health=assess(state, moment, policy),
-    )
+            self._ignored.append(_ignored(record, rule))
+        self._conflicts.note(self.state, record, rule)
+        self.state = evolve(self.state, record)
+        routine = isinstance(record.event, Heartbeat | TrainerEvent)
+        if not routine or record.position in self.state.decided_by:
+            self._kept[record.position] = record
+
+    def finished(self, moment: Moment, policy: Policy) -> Explanation:
+        """Return the explanation of the records so far, at this moment."""
+        state = self.state
+        return Explanation(
+            status=state.status,
+            reason=state.reason,
+            rule=state.rule,
+            rule_text=SENTENCES[state.rule],
+            because=[_because(self._kept[number]) for number in _deciding(state, self._kept)],
+            ignored=self._ignored,
+            conflicts=self._conflicts.found(state),
+            health=assess(state, moment, policy),
+        )
 
 
 def _deciding(state: JobState, kept: dict[int, Record]) -> list[int]:

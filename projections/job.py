@@ -114,6 +114,7 @@ class JobState:
 
     # The current attempt
     executor: str | None = None
+    place: str | None = None
     attempt_queued_at: datetime | None = None
     running_since: datetime | None = None
     retry_delay: float = 0.0
@@ -130,6 +131,7 @@ class JobState:
     verdict: str = "not_running"
     releasing: int | None = None
     """An earlier attempt whose process was not seen gone yet; until then no other starts."""
+    releasing_place: str | None = None
 
     # What it brought
     progress: Progress = field(default_factory=Progress)

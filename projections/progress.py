@@ -9,6 +9,7 @@ from typing import Any
 from projections.events import Callback, Done, Heartbeat, TrainerEvent
 
 _LARGEST_COUNT = 2**53  # what JSON's readers agree on
+_MOST_METRICS = 200  # names; a trainer that puts the step into the name would fill the state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,10 @@ def _with_metrics(
     """Add metrics; those of a point that was passed before never replace newer ones."""
     late = epoch is not None and _place(epoch, batch) < _place(progress.epoch, progress.batch)
     older, newer = (metrics, progress.metrics) if late else (progress.metrics, metrics)
-    return replace(progress, metrics=numbers_in({**older, **newer}))
+    # By name and not by arrival: jsonb keeps no order, and a replay must end in the same state.
+    kept = [*sorted(newer), *sorted(older.keys() - newer.keys())][:_MOST_METRICS]
+    both = {**older, **newer}
+    return replace(progress, metrics=numbers_in({name: both[name] for name in kept}))
 
 
 def _to(progress: Progress, epoch: int | None, batch: int | None, batches: int | None) -> Progress:

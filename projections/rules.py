@@ -8,6 +8,11 @@ from enum import StrEnum
 class Rule(StrEnum):
     """A named rule; `SENTENCES` says it in words. The names are part of the API."""
 
+    @classmethod
+    def _missing_(cls, _value: object) -> Rule:
+        """Read a rule that only a newer build knows; what is stored must stay readable."""
+        return cls.UNKNOWN_RULE
+
     # Why an event did not count
     JOB_IS_FINAL = "job_is_final"
     STALE_ATTEMPT = "stale_attempt"
@@ -20,6 +25,7 @@ class Rule(StrEnum):
     UNRECOGNISED_TYPE = "unrecognised_type"
 
     # Why the status is what it is
+    UNKNOWN_RULE = "unknown_rule"
     NOTHING_YET = "nothing_yet"
     CREATED = "created"
     WAITING = "waiting"
@@ -45,6 +51,7 @@ SENTENCES: dict[Rule, str] = {
     Rule.FIRST_CAUSE_STAYS: "The first cause of a failure stays its reason.",
     Rule.CANCEL_WAS_HEARD: "The trainer had heard of the cancel before it reported success.",
     Rule.UNRECOGNISED_TYPE: "This build does not know the event's type.",
+    Rule.UNKNOWN_RULE: "A newer build decided this, by a rule that this build does not know.",
     Rule.NOTHING_YET: "Nothing is in the log.",
     Rule.CREATED: "A job that was created and nothing else is pending.",
     Rule.WAITING: "The attempt waits for its turn, its process or its pod.",

@@ -177,6 +177,7 @@ def _queued(state: JobState, record: Record, event: Queued) -> JobState:
         decided_by=(record.position,),
         queued_at=state.queued_at or record.recorded_at,
         executor=event.executor or state.executor,
+        place=event.place or state.place,
     )
 
 
@@ -226,7 +227,7 @@ def _called_back(
 
 def _with_checkpoint(state: JobState, uri: str | None, epoch: int | None) -> JobState:
     """Keep the attempt's newest checkpoint, in whatever order they are reported."""
-    if uri is None or (epoch or 0) < (state.checkpoint_epoch or 0):
+    if uri is None or (epoch is not None and epoch < (state.checkpoint_epoch or 0)):
         return state
     return replace(state, checkpoint=uri, checkpoint_epoch=epoch)
 
@@ -285,7 +286,9 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
         result=None,
         failure=None,
         verdict="not_running",
+        place=None,
         releasing=state.attempt if state.was_started else state.releasing,
+        releasing_place=state.place if state.was_started else state.releasing_place,
         checkpoint_epoch=None,
     )
 
@@ -309,14 +312,9 @@ def _ending(event: Succeeded | Failed | Cancelled) -> tuple[JobStatus, Reason, R
             reason = Reason("done", "The trainer reported success.")
             return JobStatus.SUCCEEDED, reason, Rule.DONE_DECIDES_SUCCESS
         case Failed(reason=code, message=message, why=why):
-            return JobStatus.FAILED, Reason(code, message), _rule_named(why)
+            return JobStatus.FAILED, Reason(code, message), Rule(why)
         case Cancelled(reason=code, message=message):
             rule = (
                 Rule.NEVER_LAUNCHED if code == "cancelled_before_launch" else Rule.CANCEL_CONFIRMED
             )
             return JobStatus.CANCELLED, Reason(code, message), rule
-
-
-def _rule_named(name: str) -> Rule:
-    """Return the rule of that name; one that only a newer build knows reads as the plain one."""
-    return Rule(name) if name in set(Rule) else Rule.NOT_RETRYABLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,14 +103,14 @@ class Timeline:
 
 def timeline(records: Iterable[Record], now: datetime) -> Timeline:
     """Return the timeline of a job's records, whose open phases last until `now`."""
-    story = _Story()
+    story = Story()
     for record in records:
         story.add(record)
     return story.finished(now)
 
 
-class _Story:
-    """The timeline in the making."""
+class Story:
+    """A timeline in the making: add a job's records in order, then finish it."""
 
     def __init__(self) -> None:
         self.state = JobState()
@@ -118,6 +119,7 @@ class _Story:
         self.entries: list[Entry] = []
 
     def add(self, record: Record) -> None:
+        """Take the next record."""
         counts = ruling(self.state, record) is None
         before, self.state = self.state, evolve(self.state, record)
         if isinstance(record.event, Created):
@@ -133,6 +135,7 @@ class _Story:
             self.entries.append(_entry(record, prefix="Set aside: "))
 
     def finished(self, now: datetime) -> Timeline:
+        """Return the timeline so far, whose open phases last until `now`."""
         for attempt in self.attempts.values():
             attempt.gaps = gaps_in(self.seqs.get(attempt.attempt, set()))
             _measure(attempt.epochs)
@@ -238,14 +241,14 @@ def _close(attempt: Attempt, outcome: str, reason: Reason, at: datetime) -> None
 def _add_epoch(attempt: Attempt, epoch: int, record: Record, metrics: Any, seconds: Any) -> None:
     """Note a completed epoch once; what a later callback adds to it is added."""
     numbers, lasted = numbers_in(metrics), seconds_in(seconds)
-    for known in attempt.epochs:
-        if known["epoch"] == epoch:
-            known["metrics"] = {**known["metrics"], **numbers}
-            known["seconds"] = known["seconds"] if known["seconds"] is not None else lasted
-            return
+    place = bisect_left(attempt.epochs, epoch, key=lambda known: known["epoch"])
+    known = attempt.epochs[place] if place < len(attempt.epochs) else None
+    if known is not None and known["epoch"] == epoch:
+        known["metrics"] = {**known["metrics"], **numbers}
+        known["seconds"] = known["seconds"] if known["seconds"] is not None else lasted
+        return
     new: Epoch = {"epoch": epoch, "at": record.occurred_at, "seconds": lasted, "metrics": numbers}
-    attempt.epochs.append(new)
-    attempt.epochs.sort(key=lambda known: known["epoch"])
+    attempt.epochs.insert(place, new)
 
 
 def _measure(epochs: list[Epoch]) -> None:

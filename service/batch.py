@@ -74,7 +74,7 @@ class Batch:
 
     head: Head
     policy: Policy
-    moment_of: Callable[[int, datetime], Moment]
+    moment_of: Callable[[JobState, datetime], Moment]
     jobs: dict[int, StoredJob]
     jobs_by_key: dict[str, int]
     by_event_id: dict[tuple[int, str], Record]
@@ -104,9 +104,9 @@ class Batch:
         if known is not None:
             return self._created_before(self.jobs[known].state, command.created)
         job_id = self.head.job_id + 1
-        self.head = replace(self.head, job_id=job_id)
         new = StoredJob(JobState(id=job_id, trace_id=new_trace_id()), GENESIS)
         records = self._append(new, decide(new.state, command))
+        self.head = replace(self.head, job_id=job_id)
         if key is not None:
             self.jobs_by_key[key] = job_id
         return Outcome(self.jobs[job_id].state, self.head.now, records, created=True)
@@ -151,7 +151,7 @@ class Batch:
         written: list[Record] = []
         for draft in drafts:
             job = self._write(job, draft, written)
-        moment = self.moment_of(job.state.id, self.head.now)
+        moment = self.moment_of(job.state, self.head.now)
         while (event := next_decision(job.state, moment, self.policy)) is not None:
             job = self._write(job, _decision(event, job.state), written)
         if written:

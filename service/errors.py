@@ -139,6 +139,13 @@ class StoreUnavailableError(ServiceError):
     code = "store_unavailable"
 
 
+class ExecutorDownError(ServiceError):
+    """The executor cannot be asked now; send this again later."""
+
+    status = 503
+    code = "executor_unavailable"
+
+
 class SettingsError(Exception):
     """A setting is wrong or missing; the message names the variable and what it needs."""
 

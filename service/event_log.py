@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import structlog
 
 from projections.decide import Command, CreateJob, ReportCallbacks
-from projections.events import Record
-from projections.policy import Moment, Policy
+from projections.events import Heartbeat, Record, TrainerEvent
+from projections.policy import Policy
 from service.batch import Batch, Outcome
 from service.errors import (
     InvalidRequestError,
@@ -24,9 +23,12 @@ from service.errors import (
     StoreUnavailableError,
 )
 from service.postgres import PostgresStore, RefusedDataError, Writing
+from service.senses import Senses
 
-QUEUE_LENGTH = 2_000
-BATCH_LENGTH = 200
+# In callbacks and other commands. A full queue holds some 10 MB of usual callbacks, and a batch
+# takes some tenths of a second.
+QUEUE_WEIGHT = 10_000
+BATCH_WEIGHT = 500
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,11 @@ class _Request:
     command: Command
     answer: asyncio.Future[Outcome]
 
+    @property
+    def weight(self) -> int:
+        """How much work it is: its callbacks, or one."""
+        return len(self.command.reports) if isinstance(self.command, ReportCallbacks) else 1
+
 
 @dataclass(slots=True)
 class EventLog:
@@ -44,15 +51,10 @@ class EventLog:
 
     store: PostgresStore
     policy: Policy
-    unreachable: set[int] = field(default_factory=set)
-    """The jobs whose executor cannot be asked at present."""
-    last_seen: dict[int, datetime] = field(default_factory=dict)
-    """When this process last saw a job's process or pod, by the database's clock."""
-    listening_since: datetime | None = None
-    """Since when callbacks can be recorded, by the database's clock; None while they cannot."""
-    _queue: asyncio.Queue[_Request] = field(
-        default_factory=lambda: asyncio.Queue(maxsize=QUEUE_LENGTH)
-    )
+    senses: Senses
+    _queue: asyncio.Queue[_Request] = field(default_factory=asyncio.Queue)
+    _queued: int = 0
+    """How much is in the queue, in callbacks and other commands."""
 
     async def handle(self, job_id: int | None, command: Command) -> Outcome:
         """Apply the command and return what became of it, once that is durable.
@@ -60,33 +62,11 @@ class EventLog:
         Raises the errors of `service.errors`, OverloadedError and StoreUnavailableError among them.
         """
         request = _Request(job_id, command, asyncio.get_running_loop().create_future())
-        try:
-            self._queue.put_nowait(request)
-        except asyncio.QueueFull as error:
-            raise OverloadedError from error
+        if self._queued + request.weight > QUEUE_WEIGHT:
+            raise OverloadedError
+        self._queued += request.weight
+        self._queue.put_nowait(request)
         return await request.answer
-
-    def moment_of(self, job_id: int, now: datetime) -> Moment:
-        """Return what the rules may know of this moment."""
-        return Moment(
-            now=now,
-            listening_since=self.listening_since or now,
-            unreachable=job_id in self.unreachable,
-            reachable_at=self.last_seen.get(job_id),
-        )
-
-    def forget_all_but(self, job_ids: set[int]) -> None:
-        """Drop what was seen of jobs that nobody looks after any more."""
-        self.unreachable &= job_ids
-        self.last_seen = {job: seen for job, seen in self.last_seen.items() if job in job_ids}
-
-    def deaf(self) -> None:
-        """Note that callbacks may have been missed until now: silence so far proves nothing."""
-        self.listening_since = None
-
-    def hears(self, now: datetime) -> None:
-        """Note that callbacks can be recorded again, or still."""
-        self.listening_since = self.listening_since or now
 
     async def run(self) -> None:
         """Write what is asked for until cancelled; then refuse what is still queued."""
@@ -99,8 +79,11 @@ class EventLog:
 
     async def _next_batch(self) -> list[_Request]:
         requests = [await self._queue.get()]
-        while len(requests) < BATCH_LENGTH and not self._queue.empty():
+        weight = requests[0].weight
+        while weight < BATCH_WEIGHT and not self._queue.empty():
             requests.append(self._queue.get_nowait())
+            weight += requests[-1].weight
+        self._queued -= weight
         return requests
 
     async def _commit(self, requests: list[_Request]) -> None:
@@ -110,7 +93,7 @@ class EventLog:
         except RefusedDataError as error:
             await self._commit_alone(requests, error)
         except StoreUnavailableError as error:
-            self.deaf()
+            self.senses.deaf()
             for request in requests:
                 _fail(request, error)
         except asyncio.CancelledError:
@@ -124,6 +107,7 @@ class EventLog:
         else:
             for request, answer in zip(requests, answers, strict=True):
                 _answer(request, answer)
+                _tell(answer)
 
     async def _commit_alone(self, requests: list[_Request], error: RefusedDataError) -> None:
         if len(requests) == 1:
@@ -136,7 +120,10 @@ class EventLog:
     async def _write(self, requests: Sequence[_Request]) -> list[Outcome | Exception]:
         async with self.store.writing() as writing:
             batch = await self._load(writing, requests)
-            answers = [_try(batch, request) for request in requests]
+            answers: list[Outcome | Exception] = []
+            for request in requests:
+                answers.append(_try(batch, request))
+                await asyncio.sleep(0)  # a large batch must not keep reads and probes waiting
             if batch.records:
                 await writing.append(batch.records, batch.changed.values())
         return answers
@@ -144,14 +131,14 @@ class EventLog:
     async def _load(self, writing: Writing, requests: Sequence[_Request]) -> Batch:
         """Read everything that the commands need, in a handful of statements."""
         head = await writing.head()
-        self.hears(head.now)
+        self.senses.hears(head.now)
         keys = [key for request in requests if (key := _key_of(request.command)) is not None]
         by_key = await writing.jobs_by_key(keys) if keys else {}
         ids = {request.job_id for request in requests if request.job_id is not None}
         return Batch(
             head=head,
             policy=self.policy,
-            moment_of=self.moment_of,
+            moment_of=self.senses.moment_of,
             jobs=await writing.jobs(ids | set(by_key.values())),
             jobs_by_key=by_key,
             by_event_id=await _known_by_event_id(writing, requests),
@@ -204,6 +191,20 @@ def _try(batch: Batch, request: _Request) -> Outcome | Exception:
     except Exception as error:
         log.exception("command_failed", job_id=request.job_id)
         return error
+
+
+def _tell(answer: Outcome | Exception) -> None:
+    """Log what was recorded; the steps of a training only at the debug level."""
+    for record in answer.records if isinstance(answer, Outcome) else ():
+        routine = isinstance(record.event, Heartbeat | TrainerEvent)
+        (log.debug if routine else log.info)(
+            "recorded",
+            type=record.type,
+            job_id=record.job_id,
+            attempt=record.attempt,
+            position=record.position,
+            trace_id=record.trace_id,
+        )
 
 
 def _answer(request: _Request, answer: Outcome | Exception) -> None:

@@ -31,6 +31,8 @@ class Executor(Protocol):
     """Starts, watches and stops attempts. Every method may be called again after a crash."""
 
     name: str
+    place: str
+    """Names what it can see of the world; an attempt of another place is none of its business."""
 
     def check(self) -> None:
         """Raise SettingsError, in one sentence, where no attempt could ever start."""

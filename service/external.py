@@ -10,6 +10,7 @@ class ExternalExecutor:
     """Leaves every attempt to somebody else, and can see none of them."""
 
     name = "external"
+    place = "external"
 
     def check(self) -> None:
         """Nothing here can be missing."""

@@ -35,7 +35,7 @@ class Instance:
 
     def view(self, state: JobState, now: datetime) -> dict[str, Any]:
         """Return a job as it is now."""
-        return job_view(state, self.log.moment_of(state.id, now), self.policy)
+        return job_view(state, self.log.senses.moment_of(state, now), self.policy)
 
 
 def policy_of(settings: Settings) -> Policy:

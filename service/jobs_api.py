@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from projections.decide import CreateJob, IssueToken, RequestCancel
 from projections.events import Created, Record
-from projections.explain import explain as explain_records
+from projections.explain import Inquiry
+from projections.job import JobState
 from projections.policy import Moment
-from projections.status import fold
-from projections.timeline import timeline as timeline_of
+from projections.status import evolve
+from projections.timeline import Story
 from service.errors import (
+    ExecutorDownError,
     FieldError,
     InvalidRequestError,
     JobIsFinalError,
     JobNotFoundError,
     NotFoundError,
 )
-from service.instance import Instance
+from service.executor import ExecutorUnavailableError
 from service.postgres import Snapshot
 from service.request_schemas import (
     BIGINT,
@@ -76,8 +79,9 @@ async def get_job(call: Call[None, AsOfQuery]) -> Reply:
     if call.query.as_of is None:
         job = await _current(call)
         return Reply(payload=call.instance.view(job.state, job.now))
-    past = await _past(call, call.query.as_of)
-    return Reply(payload=job_view(fold(past.records), past.moment, call.instance.policy))
+    past = _Fold()
+    moment = await _replay(call, past)
+    return Reply(payload=job_view(past.state, moment, call.instance.policy))
 
 
 async def cancel_job(call: Call[CancelRequest, NoQuery]) -> Reply:
@@ -94,8 +98,12 @@ async def issue_token(call: Call[None, NoQuery]) -> Reply:
         raise JobIsFinalError(f"Job {job.state.id} has ended ({job.state.status}).")
     issued = call.instance.callback_tokens.issue(job.state.id, job.state.attempt)
     expires_at = datetime.fromtimestamp(issued.claims.expires_at, UTC)
-    command = IssueToken(jti=issued.claims.jti, expires_at=expires_at.isoformat())
-    await call.instance.log.handle(job.state.id, command)
+    command = IssueToken(
+        attempt=issued.claims.attempt, jti=issued.claims.jti, expires_at=expires_at.isoformat()
+    )
+    outcome = await call.instance.log.handle(job.state.id, command)
+    if not outcome.records:  # a retry was decided in between: the next attempt is the current one
+        return await issue_token(call)
     return Reply(
         payload={
             "callback_token": issued.token,
@@ -122,22 +130,26 @@ async def list_events(call: Call[None, EventsQuery]) -> Reply:
 
 async def timeline(call: Call[None, AsOfQuery]) -> Reply:
     """Show a job's attempts, epochs and story."""
-    past = await _past(call, call.query.as_of)
-    story = timeline_of(past.records, past.moment.now)
-    return Reply(payload=timeline_view(story, past.moment, call.instance.policy))
+    story = Story()
+    moment = await _replay(call, story)
+    return Reply(payload=timeline_view(story.finished(moment.now), moment, call.instance.policy))
 
 
 async def explain(call: Call[None, AsOfQuery]) -> Reply:
     """Show why a job's status is what it is."""
-    past = await _past(call, call.query.as_of)
-    return Reply(payload=explain_records(past.records, past.moment, call.instance.policy))
+    inquiry = Inquiry()
+    moment = await _replay(call, inquiry)
+    return Reply(payload=inquiry.finished(moment, call.instance.policy))
 
 
 async def logs(call: Call[None, LogsQuery]) -> Reply:
     """Show what an attempt's process printed."""
     job = await _current(call)
     attempt = call.query.attempt or job.state.attempt
-    text = await call.instance.executor.logs(job.state.id, attempt, call.query.tail)
+    try:
+        text = await call.instance.executor.logs(job.state.id, attempt, call.query.tail)
+    except ExecutorUnavailableError as error:
+        raise ExecutorDownError(str(error)) from error
     if text is None:
         raise NotFoundError(f"There is no output of attempt {attempt} of job {job.state.id} here.")
     return Reply(text=text)
@@ -149,12 +161,24 @@ async def create_api_token(call: Call[NewApiTokenRequest, NoQuery]) -> Reply:
     return Reply(payload=new, status=201)
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """A job's events up to a moment."""
+class _Replay(Protocol):
+    """Something that takes a job's records in order and keeps its state."""
 
-    records: list[Record]
-    moment: Moment
+    state: JobState
+
+    def add(self, record: Record) -> None:
+        """Take the next record."""
+
+
+@dataclass(slots=True)
+class _Fold:
+    """The state alone."""
+
+    state: JobState = field(default_factory=JobState)
+
+    def add(self, record: Record) -> None:
+        """Take the next record."""
+        self.state = evolve(self.state, record)
 
 
 async def _current(call: Call[Any, Any]) -> Snapshot:
@@ -164,25 +188,24 @@ async def _current(call: Call[Any, Any]) -> Snapshot:
     return job
 
 
-async def _past(call: Call[Any, Any], as_of: str | None) -> _Past:
-    """Return a job's events up to `as_of`, or all of them."""
+async def _replay(call: Call[Any, AsOfQuery], replay: _Replay) -> Moment:
+    """Feed a job's events up to `as_of`, or all of them; return the moment that this leads to."""
+    as_of = call.query.as_of
     position, time = _as_of(as_of) if as_of else (None, None)
-    records = await call.instance.store.history(call.job_id, position=position, time=time)
-    if not records:
+    store = call.instance.store
+    async for page in store.history(call.job_id, position=position, time=time):
+        for record in page:
+            replay.add(record)
+        await asyncio.sleep(0)  # a long history must not keep the others waiting
+    if not replay.state.exists:
         then = f" as of {as_of}" if as_of else ""
         raise JobNotFoundError(f"There is no job {call.job_id}{then}.")
-    return _Past(records, await _moment(call.instance, records, position, time))
-
-
-async def _moment(
-    instance: Instance, records: list[Record], position: int | None, time: datetime | None
-) -> Moment:
     if position is not None:
-        return Moment(now=records[-1].recorded_at)
-    now = await instance.store.now()
-    if time is not None and time < now:
+        time = await store.time_of(position)
+    now = await store.now()
+    if as_of and time is not None and time < now:
         return Moment(now=time)
-    return instance.log.moment_of(records[0].job_id, now)
+    return call.instance.log.senses.moment_of(replay.state, now)
 
 
 def _as_of(text: str) -> tuple[int | None, datetime | None]:

@@ -39,8 +39,14 @@ class LocalExecutor:
 
     name = "local"
 
-    def __init__(self, *, folder: Path, command: Sequence[str], slots: int = 1) -> None:
-        """Run `command` once an attempt, at most `slots` of them at a time."""
+    def __init__(
+        self, *, folder: Path, command: Sequence[str], slots: int = 1, identity: str = ""
+    ) -> None:
+        """Run `command` once an attempt, at most `slots` of them at a time.
+
+        `identity` tells this folder from that of another machine.
+        """
+        self.place = f"local:{identity}"
         self._folder = folder.absolute()
         self._command = list(command)
         self._slots = slots

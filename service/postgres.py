@@ -23,8 +23,18 @@ from service.statements import Migration, migrations, statement
 SERVICE_ROLE = "epochlog_service"
 LOG_LOCK = 0x65706F6C6F67  # "epolog": the one lock that orders the log's writers
 MIGRATION_LOCK = LOG_LOCK + 1
+SUPERVISOR_LOCK = LOG_LOCK + 2
+PAGE = 500
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
+# A writer that stands still (stopped, or cut off) must not keep the log's lock from the others.
+SESSION = {
+    "application_name": "epochlog",
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 
 # What asyncpg raises when the database is gone, going, starting or out of room.
 LOST = (
@@ -40,6 +50,8 @@ LOST = (
     asyncpg.PostgresSystemError,
     asyncpg.InternalServerError,
     asyncpg.TransactionRollbackError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
 )
 
 if TYPE_CHECKING:  # generic in its stubs only
@@ -123,40 +135,63 @@ class Writing:
             raise RefusedDataError(str(error)) from error
 
 
+class Lease:
+    """The right to supervise, for as long as this connection lives."""
+
+    def __init__(self, connection: PoolConnectionProxy[asyncpg.Record]) -> None:
+        self._connection = connection
+
+    async def check(self) -> None:
+        """Raise an error where the connection, and so the lease, is lost."""
+        await self._connection.execute(statement("clock"))
+
+
 class PostgresStore:
     """A pool of connections that work in the service's own, narrow role."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], writers: asyncpg.Pool[asyncpg.Record]
+    ) -> None:
         self._pool = pool
+        self._writers = writers
 
     @classmethod
     async def connect(cls, url: str, *, size: int = 10) -> Self:
-        """Open the pool. Raises StoreUnavailableError, or SettingsError before `migrate`."""
+        """Open the pools. Raises StoreUnavailableError, or SettingsError before `migrate`.
+
+        The writer and the supervisor have connections of their own: slow readers must not keep
+        them waiting.
+        """
+        pool = await _open_pool(url, size)
         try:
-            pool = await asyncpg.create_pool(
-                url,
-                min_size=1,
-                max_size=size,
-                timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
-                init=_prepare,
-            )
-        except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
-            raise _needs_migration() from error
-        except LOST as error:
-            raise StoreUnavailableError(f"The database cannot be reached: {error}") from error
-        return cls(pool)
+            return cls(pool, await _open_pool(url, 2))
+        except BaseException:
+            await pool.close()
+            raise
 
     async def close(self) -> None:
         """Let running statements end and close the connections."""
+        await self._writers.close()
         await self._pool.close()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Writing]:
         """Hold the log's lock for one transaction, which commits at the end of the block."""
-        async with self._connected() as connection, connection.transaction():
+        async with self._connected(self._writers) as connection, connection.transaction():
             await connection.execute(statement("lock_log"), LOG_LOCK)
             yield Writing(connection)
+
+    @asynccontextmanager
+    async def supervising(self) -> AsyncIterator[Lease | None]:
+        """Hold the lease on supervising this log, or None while another service holds it."""
+        async with self._connected(self._writers) as connection:
+            held = await connection.fetchval(statement("try_to_supervise"), SUPERVISOR_LOCK)
+            yield Lease(connection) if held else None
+
+    async def log_id(self) -> str:
+        """Return what tells this log from every other."""
+        async with self._connected() as connection:
+            return str(await connection.fetchval(statement("log_identity")))
 
     async def ready(self) -> None:
         """Raise StoreUnavailableError or SettingsError unless the log can be read."""
@@ -198,11 +233,27 @@ class PostgresStore:
 
     async def history(
         self, job_id: int, *, position: int | None = None, time: datetime | None = None
-    ) -> list[Record]:
-        """Return a job's events up to a position, or as the log held them at a time."""
+    ) -> AsyncIterator[list[Record]]:
+        """Yield pages of a job's events up to a position, or as the log held them at a time."""
+        version = 0
+        while True:
+            async with self._connected() as connection:
+                rows = await connection.fetch(
+                    statement("history_page"), job_id, version, position, time, PAGE
+                )
+            if rows:
+                yield [_record(row) for row in rows]
+            if len(rows) < PAGE:
+                return
+            version = rows[-1]["version"]
+
+    async def time_of(self, position: int) -> datetime | None:
+        """Return when the log reached this position; None where it holds nothing before it."""
         async with self._connected() as connection:
-            rows = await connection.fetch(statement("history"), job_id, position, time)
-        return [_record(row) for row in rows]
+            reached: datetime | None = await connection.fetchval(
+                statement("time_of_position"), position
+            )
+        return reached
 
     async def now(self) -> datetime:
         """Return the database's time."""
@@ -224,13 +275,38 @@ class PostgresStore:
         return row["role"] if row else None
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+    async def _connected(
+        self, pool: asyncpg.Pool[asyncpg.Record] | None = None
+    ) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
         try:
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
+            async with (pool or self._pool).acquire(timeout=CONNECT_SECONDS) as connection:
                 yield connection
         except LOST as error:
             log.warning("store_unavailable", error=str(error) or type(error).__name__)
             raise StoreUnavailableError from error
+
+
+async def _open_pool(url: str, size: int) -> asyncpg.Pool[asyncpg.Record]:
+    try:
+        return await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            server_settings=SESSION,
+            init=_prepare,
+        )
+    except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
+        raise _needs_migration() from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SettingsError(
+            f"EPOCHLOG_DATABASE_URL needs a user that is a member of the role {SERVICE_ROLE}"
+        ) from error
+    except ValueError as error:
+        raise SettingsError(f"EPOCHLOG_DATABASE_URL needs a complete URL: {error}") from error
+    except LOST as error:
+        raise StoreUnavailableError(f"The database cannot be reached: {error}") from error
 
 
 async def migrate(url: str) -> list[str]:
@@ -241,10 +317,14 @@ async def migrate(url: str) -> list[str]:
     """
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
-    except (*LOST, ValueError) as error:
+    except ValueError as error:
+        raise SettingsError(f"EPOCHLOG_DATABASE_URL needs a complete URL: {error}") from error
+    except LOST as error:
         raise StoreUnavailableError(f"The database cannot be reached: {error}") from error
     try:
         return await _migrate(connection)
+    except LOST as error:
+        raise StoreUnavailableError(f"The database was lost in a migration: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise SettingsError(
             "EPOCHLOG_DATABASE_URL needs a user that may create tables, and the role"

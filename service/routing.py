@@ -149,6 +149,8 @@ async def _body(request: web.Request, route: Route[Any, Any]) -> Any:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise PayloadTooLargeError from error
+    except ConnectionError as error:
+        raise _not_json("the caller went away before its end") from error
     except web.RequestPayloadError as error:
         raise _not_json("it is not encoded as its headers say") from error
     if route.tolerant_body and not raw.strip():

@@ -24,6 +24,7 @@ from service.external import ExternalExecutor
 from service.instance import Instance, policy_of
 from service.local import LocalExecutor
 from service.postgres import PostgresStore, migrate
+from service.senses import Senses
 from service.settings import ExecutorKind, Settings
 from service.state_folder import StateFolder
 from service.supervisor import Supervisor
@@ -72,16 +73,20 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
     async with AsyncExitStack() as stack:
         folder = StateFolder(settings.state_dir)
         stack.enter_context(folder.lock())
-        executor = _executor(settings)
+        executor = _executor(settings, folder)
         if drive:
             await asyncio.to_thread(executor.check)
         stack.push_async_callback(executor.close)
-        store = await _open_store(stack, settings)
+        broken = asyncio.Event()
+        store = await _open_store(stack, settings, broken)
+        if drive:
+            folder.serves(await store.log_id())
         api_token = settings.api_token or folder.api_token()
+        policy = policy_of(settings)
         instance = Instance(
             settings=settings,
             store=store,
-            log=EventLog(store=store, policy=policy_of(settings)),
+            log=EventLog(store=store, policy=policy, senses=Senses(policy)),
             executor=executor,
             callback_tokens=CallbackTokens(
                 settings.secret_key or folder.secret_key(),
@@ -90,7 +95,6 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             ),
             api_tokens=ApiTokens(store, api_token),
         )
-        broken = asyncio.Event()
         await _start(stack, instance.log.run(), broken)
         port = await _listen(stack, instance, settings.port if drive else 0)
         url = settings.local_url(port)
@@ -116,19 +120,22 @@ async def migrate_database(settings: Settings) -> list[str]:
             await embedded.stop()
 
 
-def _executor(settings: Settings) -> Executor:
+def _executor(settings: Settings, folder: StateFolder) -> Executor:
     match settings.executor:
         case ExecutorKind.LOCAL:
             return LocalExecutor(
                 folder=settings.state_dir,
                 command=settings.trainer_command,
                 slots=settings.local_slots,
+                identity=folder.identity(),
             )
         case ExecutorKind.EXTERNAL:
             return ExternalExecutor()
 
 
-async def _open_store(stack: AsyncExitStack, settings: Settings) -> PostgresStore:
+async def _open_store(
+    stack: AsyncExitStack, settings: Settings, broken: asyncio.Event
+) -> PostgresStore:
     if settings.database_url:
         store = await PostgresStore.connect(settings.database_url)
         stack.push_async_callback(_close, store)
@@ -140,7 +147,7 @@ async def _open_store(stack: AsyncExitStack, settings: Settings) -> PostgresStor
     await migrate(url)
     store = await PostgresStore.connect(url)
     stack.push_async_callback(_close, store)
-    await _start(stack, _keep_up(embedded, store), asyncio.Event())
+    await _start(stack, _keep_up(embedded, store), broken)
     return store
 
 
@@ -157,8 +164,8 @@ async def _keep_up(embedded: EmbeddedPostgres, store: PostgresStore) -> None:
             await store.ready()
         except StoreUnavailableError:
             await _start_again(embedded)
-        except SettingsError as error:
-            log.error("database_unusable", error=str(error))  # noqa: TRY400 - one sentence says it
+        except Exception:
+            log.exception("database_unusable")
 
 
 async def _start_again(embedded: EmbeddedPostgres) -> None:

@@ -90,6 +90,21 @@ class StateFolder:
         """Return the control API's admin token, made at the first call."""
         return self._kept("api-token", lambda: f"epl_{secrets.token_urlsafe(32)}")
 
+    def identity(self) -> str:
+        """Return what tells this folder from every other, made at the first call."""
+        return self._kept("identity", lambda: secrets.token_hex(16))
+
+    def serves(self, log_id: str) -> None:
+        """Note which log this folder serves; SettingsError where it serves another already.
+
+        What lies here of job 1 would be taken for job 1 of the other log.
+        """
+        if self._kept("log-id", lambda: log_id) != log_id:
+            raise SettingsError(
+                f"EPOCHLOG_STATE_DIR needs a folder of its own for each database: {self.path}"
+                " serves another one; name another folder, or delete this one."
+            )
+
     def _make(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 

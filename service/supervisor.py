@@ -1,13 +1,12 @@
 """The loop that drives jobs from their log: look, record, decide, launch, stop.
 
 It keeps nothing that matters between two rounds: a service that was killed goes on from the log.
-Only one supervisor may run on a database at a time.
+One supervisor works on a database at a time: the one that holds the lease.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -22,6 +21,7 @@ from service.errors import ServiceError, StoreUnavailableError
 from service.executor import ExecutorUnavailableError, Launch, LaunchRefusedError
 from service.instance import Instance
 from service.launching import trainer_environment
+from service.senses import Attempt
 
 ROUND_SECONDS = 0.5
 OUTAGE_SECONDS = 2.0
@@ -39,32 +39,34 @@ class Supervisor:
     instance: Instance
     service_url: str
     """Where trainers call back."""
-    _met: set[tuple[int, int]] = field(default_factory=set)
+    _met: set[Attempt] = field(default_factory=set)
     """The attempts that this process has launched or taken over."""
-    _told: set[tuple[int, int, bool]] = field(default_factory=set)
-    """The stops that were sent: job, attempt, forced."""
-    _last_round: float = field(default_factory=time.monotonic)
+    _told: set[Attempt] = field(default_factory=set)
+    """The attempts that were asked to end."""
 
     async def run(self) -> None:
-        """Make rounds until cancelled; no error ends them."""
+        """Make rounds until cancelled, whenever no other service does; no error ends them."""
         while True:
-            pause = ROUND_SECONDS
             try:
-                await self.round()
+                async with self.instance.store.supervising() as lease:
+                    if lease is None:
+                        log.info("waiting_for_the_other_supervisor")
+                    while lease is not None:
+                        await lease.check()
+                        await self.round()
+                        await asyncio.sleep(ROUND_SECONDS)
             except StoreUnavailableError:
-                self.instance.log.deaf()
-                pause = OUTAGE_SECONDS
+                self.instance.log.senses.deaf()
             except Exception:
                 log.exception("round_failed")
-                pause = OUTAGE_SECONDS
-            await asyncio.sleep(pause)
+            self._met.clear()
+            await asyncio.sleep(OUTAGE_SECONDS)
 
     async def round(self) -> None:
         """Look at every watched job once."""
-        self._notice_a_pause()
         jobs = await self.instance.store.watched()
         now = jobs[0].now if jobs else await self.instance.store.now()
-        self.instance.log.hears(now)
+        self.instance.log.senses.hears(now)
         self._forget_all_but({job.state.id for job in jobs})
         for job in jobs:
             try:
@@ -78,15 +80,9 @@ class Supervisor:
                 log.exception("job_skipped", job_id=job.state.id)
 
     def _forget_all_but(self, job_ids: set[int]) -> None:
-        self.instance.log.forget_all_but(job_ids)
+        self.instance.log.senses.forget_all_but(job_ids)
         self._met = {attempt for attempt in self._met if attempt[0] in job_ids}
-        self._told = {order for order in self._told if order[0] in job_ids}
-
-    def _notice_a_pause(self) -> None:
-        """Callbacks were missed while this process stood still, so silence proves nothing."""
-        before, self._last_round = self._last_round, time.monotonic()
-        if self._last_round - before > self.instance.policy.heartbeat_timeout / 2:
-            self.instance.log.deaf()
+        self._told = {attempt for attempt in self._told if attempt[0] in job_ids}
 
     async def _look_after(self, state: JobState, now: datetime) -> None:
         state = await self._release(state, now)
@@ -94,7 +90,7 @@ class Supervisor:
         state = await self._stop(state, now)
         if state.status.is_final:
             return
-        moment = self.instance.log.moment_of(state.id, now)
+        moment = self.instance.log.senses.moment_of(state, now)
         if next_decision(state, moment, self.instance.policy) is not None:
             state = await self._record(state, Tick())
         if self._is_due(state, now):
@@ -104,43 +100,44 @@ class Supervisor:
         """Record the command where it says something new, and return the state after it."""
         if not isinstance(command, Tick) and not decide(state, command):
             return state
-        outcome = await self.instance.log.handle(state.id, command)
-        for record in outcome.records:
-            log.info(
-                "recorded",
-                type=record.type,
-                job_id=record.job_id,
-                attempt=record.attempt,
-                position=record.position,
-                trace_id=record.trace_id,
-            )
-        return outcome.state
+        return (await self.instance.log.handle(state.id, command)).state
+
+    def _is_elsewhere(self, place: str | None) -> bool:
+        """Return whether an attempt runs where our executor cannot see it, nor end it."""
+        return place is not None and place != self.instance.executor.place
 
     async def _release(self, state: JobState, now: datetime) -> JobState:
         """See an earlier attempt off whose process outlived the decision on it."""
         attempt = state.releasing
-        if attempt is None:
+        if attempt is None or self._is_elsewhere(state.releasing_place):
             return state
         seen = await self.instance.executor.observe(state.id, attempt)
         if isinstance(seen, Alive) and state.attempt_queued_at is not None:
-            await self._end(state, attempt, _seconds(state.attempt_queued_at, now))
+            await self._end((state.id, attempt), _seconds(state.attempt_queued_at, now))
         return await self._record(state, Observe(attempt=attempt, sighting=seen))
 
     async def _observe(self, state: JobState, now: datetime) -> JobState:
-        if state.executor != self.instance.executor.name or state.exit is not None:
+        if state.executor is None or state.exit is not None:
             return state
-        seen = await self.instance.executor.observe(state.id, state.attempt)
-        self._note_reach(state, seen, now)
-        if isinstance(seen, Unseen) and not state.status.is_final:
-            seen = await self._unseen(state)
-        known = (state.id, state.attempt) in self._met
-        self._met.add((state.id, state.attempt))
-        adopting = not known and state.status is JobStatus.RUNNING
+        attempt = (state.id, state.attempt)
+        seen = await self._seen(state)
+        adopting = attempt not in self._met and state.status is JobStatus.RUNNING
         seen, evidence = await self._with_last_words(state, seen)
+        self._note_reach(attempt, seen, now)
         command = Observe(
             attempt=state.attempt, sighting=seen, adopting=adopting, evidence=evidence
         )
-        return await self._record(state, command)
+        state = await self._record(state, command)
+        self._met.add(attempt)
+        return state
+
+    async def _seen(self, state: JobState) -> Sighting:
+        if self._is_elsewhere(state.place):
+            return Unreachable(message=f"Only a service that can reach {state.place} sees it.")
+        seen = await self.instance.executor.observe(state.id, state.attempt)
+        if isinstance(seen, Unseen) and not state.status.is_final:
+            return await self._unseen(state)
+        return seen
 
     async def _with_last_words(
         self, state: JobState, seen: Sighting
@@ -148,7 +145,10 @@ class Supervisor:
         """Keep what a process printed last before it ended badly: its log may be gone tomorrow."""
         if not isinstance(seen, Gone) or seen.exit_code == 0 or seen.refused:
             return seen, None
-        text = await self.instance.executor.logs(state.id, state.attempt, LAST_WORDS_LINES)
+        try:
+            text = await self.instance.executor.logs(state.id, state.attempt, LAST_WORDS_LINES)
+        except ExecutorUnavailableError as error:
+            text = f"Its output cannot be read: {error}"
         lines = [line[:LAST_WORDS_WIDTH] for line in (text or "").splitlines() if line.strip()]
         if not lines:
             return seen, None
@@ -156,14 +156,15 @@ class Supervisor:
         message = seen.message or _storable(lines[-1])[:MESSAGE_WIDTH]
         return replace(seen, message=message), evidence
 
-    def _note_reach(self, state: JobState, seen: Sighting, now: datetime) -> None:
-        unreachable = self.instance.log.unreachable
-        if isinstance(seen, Unreachable):
-            unreachable.add(state.id)
-        else:
-            unreachable.discard(state.id)
-        if isinstance(seen, Alive):
-            self.instance.log.last_seen[state.id] = now
+    def _note_reach(self, attempt: Attempt, seen: Sighting, now: datetime) -> None:
+        senses = self.instance.log.senses
+        match seen:
+            case Unreachable():
+                senses.cannot_look(attempt)
+            case Alive():
+                senses.sees(attempt, now)
+            case Gone() | Unseen():
+                senses.can_look(attempt)
 
     async def _unseen(self, state: JobState) -> Sighting:
         """Start what was to be started and never was; what ran before and is not there is gone."""
@@ -175,29 +176,27 @@ class Supervisor:
 
     async def _stop(self, state: JobState, now: datetime) -> JobState:
         """Carry out a stop that was decided, or end a process that outlives its job."""
-        if state.exit is not None or state.executor is None:
+        if state.exit is not None or state.executor is None or self._is_elsewhere(state.place):
             return state
+        attempt = (state.id, state.attempt)
         if state.stop is not None:
-            await self._end(state, state.attempt, _seconds(state.stop.at, now), at_once=True)
+            await self._end(attempt, _seconds(state.stop.at, now), at_once=True)
         elif state.completed_at is not None:
-            await self._end(state, state.attempt, _seconds(state.completed_at, now))
+            await self._end(attempt, _seconds(state.completed_at, now))
         return state
 
-    async def _end(
-        self, state: JobState, attempt: int, waited: float, *, at_once: bool = False
-    ) -> None:
+    async def _end(self, attempt: Attempt, waited: float, *, at_once: bool = False) -> None:
         """Ask an attempt to end after the grace (or at once), and force it a grace later."""
         grace = self.instance.policy.stop_grace
         ask_after = 0.0 if at_once else grace
-        if waited < ask_after:
-            return
         force = waited >= ask_after + grace
-        order = (state.id, attempt, force)
-        if order in self._told and not force:
-            return  # a second SIGTERM would mean more than the first
-        self._told.add(order)
-        log.warning("stopping", job_id=state.id, attempt=attempt, force=force)
-        await self.instance.executor.stop(state.id, attempt, force=force)
+        # A second SIGTERM would mean more than the first; a second SIGKILL does not.
+        if waited < ask_after or (attempt in self._told and not force):
+            return
+        job_id, number = attempt
+        log.warning("stopping", job_id=job_id, attempt=number, force=force)
+        await self.instance.executor.stop(job_id, number, force=force)
+        self._told.add(attempt)
 
     def _is_due(self, state: JobState, now: datetime) -> bool:
         """Return whether the current attempt is to be started and is not asked for yet."""
@@ -216,14 +215,21 @@ class Supervisor:
             await self._enqueue(state, "waiting_for_slot", message)
         else:
             message = f"The {executor.name} executor was asked to start attempt {state.attempt}."
-            state = await self._enqueue(state, "submitted", message, executor=executor.name)
-            if state.executor == executor.name:
+            state = await self._enqueue(state, "submitted", message, asked=True)
+            if state.executor is not None:
                 await self._look_at_start(state)
 
     async def _enqueue(
-        self, state: JobState, reason: str, message: str, *, executor: str | None = None
+        self, state: JobState, reason: str, message: str, *, asked: bool = False
     ) -> JobState:
-        command = Enqueue(attempt=state.attempt, reason=reason, message=message, executor=executor)
+        executor = self.instance.executor
+        command = Enqueue(
+            attempt=state.attempt,
+            reason=reason,
+            message=message,
+            executor=executor.name if asked else None,
+            place=executor.place if asked else None,
+        )
         return await self._record(state, command)
 
     async def _look_at_start(self, state: JobState) -> None:
@@ -231,7 +237,9 @@ class Supervisor:
         seen = await self._start(state)
         if isinstance(seen, Unseen):
             seen = await self.instance.executor.observe(state.id, state.attempt)
-        await self._record(state, Observe(attempt=state.attempt, sighting=seen))
+        seen, evidence = await self._with_last_words(state, seen)
+        command = Observe(attempt=state.attempt, sighting=seen, evidence=evidence)
+        await self._record(state, command)
 
     async def _start(self, state: JobState) -> Sighting:
         """Ask the executor to start the attempt; it does so once however often it is asked."""

@@ -10,8 +10,7 @@ create table jobs (
     watched         boolean     not null,
     labels          jsonb       not null,
     idempotency_key text        unique,
-    state           jsonb       not null,
-    foreign key (id, version) references events (job_id, version)
+    state           jsonb       not null
 );
 
 comment on column jobs.watched is 'Not final, or a process or pod of it was not seen gone yet.';

@@ -76,6 +76,27 @@ async def test_the_log_holds_what_must_always_hold(written: Api) -> None:
     assert {record.rule for record in records} == {None, "job_is_final", "stale_attempt"}
 
 
+NUMBERS = (
+    1.2345678901234567e19, 1e19, 1e22, 1e23, 1e300, 1.7976931348623157e308, 5e-324, 1e-300, -0.0,
+    2**53 + 1, 2**63 - 1, 2**63 + 1, 2**64 - 1, 2**64, 10**30, -(2**63), -(2**63) - 1, 0.1, 1 / 3,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+async def test_any_number_keeps_the_log_whole(shared_api: Api, number: float) -> None:
+    job = await shared_api.create_job(params={"n": number})
+    await shared_api.call_back(job, "heartbeat", {"metrics": {"n": number}, "gpu": {"n": [number]}})
+    epoch = {"epoch": 1, "metrics": {"n": number}, "seconds": number}
+    await shared_api.call_back(job, "event", {"type": "epoch_end", "data": epoch})
+    await shared_api.call_back(job, "done", {"status": "succeeded", "metrics": {"m": number}})
+
+    await check_ledger(_url(shared_api), job["id"])
+    shown = (await shared_api.get(f"/v1/jobs/{job['id']}")).json
+    assert float(shown["params"]["n"]) == float(number)
+    kept = (await shared_api.events(job, "done"))[0]["data"]["metrics"]["m"]
+    assert float(kept) == float(number)
+
+
 async def test_the_api_shows_the_log_as_it_is(written: Api) -> None:
     log = (await ledger(_url(written))).entries
 

@@ -15,9 +15,8 @@ import pytest
 import pytest_asyncio
 
 from projections.decide import Tick
-from service.batch import Outcome
 from service.embedded import EmbeddedPostgres
-from service.event_log import QUEUE_LENGTH
+from service.errors import OverloadedError
 from service.postgres import LOG_LOCK, migrate
 from tests.conftest import StartService
 from tests.http import NEW_JOB, Answer, Api
@@ -162,10 +161,11 @@ async def test_more_than_can_be_written_is_refused_before_memory_grows(
     await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
     log = api.service.instance.log
     try:
-        waiting: list[asyncio.Task[Outcome]] = []
-        while log._queue.qsize() < QUEUE_LENGTH:
+        waiting = [asyncio.create_task(log.handle(job["id"], Tick()))]
+        while not waiting[-1].done() and len(waiting) < 50_000:
             waiting.append(asyncio.create_task(log.handle(job["id"], Tick())))
             await asyncio.sleep(0)
+        assert isinstance(waiting.pop().exception(), OverloadedError)
 
         for answer in (
             await api.post("/v1/jobs", NEW_JOB),
@@ -175,7 +175,7 @@ async def test_more_than_can_be_written_is_refused_before_memory_grows(
             assert (answer.status, answer.json["code"]) == (503, "overloaded")
             assert int(answer.headers["Retry-After"]) > 0
         assert (await api.get(f"/v1/jobs/{job['id']}")).status == 200
-        assert log._queue.qsize() == QUEUE_LENGTH
+        assert not any(task.done() for task in waiting)
     finally:
         await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
 

@@ -96,9 +96,16 @@ def test_a_callback_that_cannot_count_is_recorded_all_the_same(job: Given) -> No
 
 
 def test_no_callbacks_are_no_facts() -> None:
+    assert facts(a_running_job(), ReportCallbacks(attempt=1, reports=())) == []
+
+
+def test_an_answer_to_a_repetition_tells_of_a_cancel_too_and_is_noted() -> None:
+    """The store has taken every callback of such a request out, since it knows them already."""
     job = a_running_job().cancel()
 
-    assert facts(job, ReportCallbacks(attempt=1, reports=())) == []
+    (told,) = facts(job, ReportCallbacks(attempt=1, reports=()))
+
+    assert isinstance(told, CancelDelivered)
 
 
 def test_the_first_answer_after_a_cancel_is_noted_as_its_delivery() -> None:
@@ -159,7 +166,7 @@ def test_a_cancel_that_comes_too_late_is_refused(job: Given) -> None:
 
 
 def test_a_token_belongs_to_the_current_attempt() -> None:
-    (draft,) = decide(a_retrying_job().state, IssueToken(jti="j", expires_at="later"))
+    (draft,) = decide(a_retrying_job().state, IssueToken(attempt=2, jti="j", expires_at="later"))
 
     assert draft.attempt == 2
     assert draft.event == TokenIssued(jti="j", expires_at="later")

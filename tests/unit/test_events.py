@@ -28,7 +28,7 @@ from tests import generated
 STORED = {
     "created": "batch dataset_id epochs idempotency_key imgsz labels max_retries model_name params"
     " priority",
-    "queued": "executor message reason",
+    "queued": "executor message place reason",
     "running": "handle message reason",
     "adopted": "handle message",
     "heartbeat": "batch batches epoch epochs gpu metrics progress",

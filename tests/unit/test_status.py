@@ -322,7 +322,7 @@ def test_an_attempt_that_nobody_started_holds_nothing_and_hides_no_earlier_one()
 def test_a_rule_that_only_a_newer_build_knows_does_not_stop_the_fold() -> None:
     job = a_running_job().holds(Failed(reason="r", message="m", why="a_new_rule"))
 
-    assert (job.status, job.state.rule) == (JobStatus.FAILED, Rule.NOT_RETRYABLE)
+    assert (job.status, job.state.rule) == (JobStatus.FAILED, Rule.UNKNOWN_RULE)
 
 
 def changed(before: JobState, after: JobState) -> set[str]:
