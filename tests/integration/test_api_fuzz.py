@@ -15,7 +15,7 @@ from tests.http import NEW_JOB, Api
 from tests.ledger import check_ledger
 
 EXAMPLES = settings(
-    max_examples=30,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
