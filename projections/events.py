@@ -334,6 +334,8 @@ class Record:
     rule: str | None = None
     """The rule that set the event aside when it was recorded; None where it counted."""
     hash: str = ""
+    stored: Data | None = field(default=None, compare=False, repr=False)
+    """The data as it lies in the log: a newer build's may say more than this one reads."""
 
     @property
     def type(self) -> str:

@@ -25,9 +25,9 @@ from service.errors import (
 from service.postgres import PostgresStore, RefusedDataError, Writing
 from service.senses import Senses
 
-# In callbacks and other commands. A full queue holds some 10 MB of usual callbacks, and a batch
+# In callbacks and other commands. A full queue holds some 20 MB of usual callbacks, and a batch
 # takes some tenths of a second.
-QUEUE_WEIGHT = 10_000
+QUEUE_WEIGHT = 20_000
 BATCH_WEIGHT = 500
 
 log = structlog.get_logger(__name__)

@@ -408,6 +408,7 @@ def _record(row: asyncpg.Record) -> Record:
         event=decode(row["type"], row["data"]),
         rule=row["rule"],
         hash=row["hash"].hex(),
+        stored=row["data"],
     )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,6 +22,7 @@ from pydantic import (
 from projections.job import JobStatus
 
 INTEGER, BIGINT = 2**31 - 1, 2**63 - 1
+MAX_PARAMS = 32 * 1024  # they travel in every state of the job, and in a variable of its trainer
 # asyncpg takes the very first and the very last datetime for PostgreSQL's infinities.
 EARLIEST, LATEST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -44,6 +46,12 @@ def _uuid(value: str) -> str:
         return str(UUID(value))
     except ValueError:
         raise ValueError("needs a UUID") from None
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if len(orjson.dumps(value)) > MAX_PARAMS:
+        raise ValueError(f"must not be larger than {MAX_PARAMS // 1024} KiB as JSON")
+    return value
 
 
 def _path_without_escape(value: str) -> str:
@@ -90,7 +98,7 @@ class NewJob(_Strict):
     max_retries: Annotated[int, Field(ge=0, le=100)] = 3
     imgsz: Annotated[int, Field(ge=32, le=8192)] | None = None
     batch: Annotated[int, Field(ge=1, le=65536)] | None = None
-    params: Annotated[FreeData, Field(max_length=200)] = {}
+    params: Annotated[FreeData, Field(max_length=200), AfterValidator(_small)] = {}
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = {}
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
 

@@ -60,7 +60,7 @@ def event_view(record: Record) -> dict[str, Any]:
         "seq": record.seq,
         "occurred_at": record.occurred_at,
         "recorded_at": record.recorded_at,
-        "data": encode(record.event),
+        "data": encode(record.event) if record.stored is None else record.stored,
         "hash": record.hash,
         "rule": record.rule,
     }
