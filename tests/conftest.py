@@ -14,10 +14,13 @@ import asyncpg
 import pytest_asyncio
 
 from service.embedded import EmbeddedPostgres
+from service.logs import configure_logs
 from service.postgres import migrate
 from service.serving import serving
 from service.settings import Settings
 from tests.http import Api
+
+configure_logs("WARNING")
 
 TEMPLATE = "template_migrated"
 SECRET_KEY = "a made-up key of the tests, long enough for HS256"
