@@ -83,7 +83,7 @@ def _retry(
     resume = f"from {state.checkpoint}" if state.checkpoint else "from the beginning"
     return RetryScheduled(
         reason="retry_scheduled",
-        message=f"Attempt {state.attempt + 1} starts in {delay:g} s, {resume}: {failure.message}",
+        message=f"Attempt {state.attempt + 1} follows, {resume}: {failure.message}",
         failure_class=failure.failure_class,
         next_attempt=state.attempt + 1,
         retry_count_before=state.retry_count,

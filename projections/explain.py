@@ -88,11 +88,19 @@ class Inquiry:
         rule = ruling(self.state, record)
         if rule is not None:
             self._ignored.append(_ignored(record, rule))
+        self._note_overruled(record)
         self._conflicts.note(self.state, record, rule)
         self.state = evolve(self.state, record)
         routine = isinstance(record.event, Heartbeat | TrainerEvent)
         if not routine or record.position in self.state.decided_by:
             self._kept[record.position] = record
+
+    def _note_overruled(self, record: Record) -> None:
+        """Note a success that was recorded as it came and then lost to a cancel."""
+        result = self.state.result
+        if isinstance(record.event, Cancelled) and result is not None and result.succeeded:
+            done = self._kept[result.position]
+            self._ignored.append(_ignored(done, Rule.CANCEL_WAS_HEARD))
 
     def finished(self, moment: Moment, policy: Policy) -> Explanation:
         """Return the explanation of the records so far, at this moment."""
@@ -146,7 +154,7 @@ class _Conflicts:
                 why = "Success was reported before the trainer heard of the cancel, so it holds."
                 self._add((before.cancel.position, *because), why)
             case Cancelled() if before.result is not None and before.result.succeeded:
-                positions = (record.position, before.result.position)
+                positions = (before.result.position, record.position)
                 self._add(positions, SENTENCES[Rule.CANCEL_WAS_HEARD])
             case _:
                 pass

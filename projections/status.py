@@ -259,7 +259,7 @@ def _exited(state: JobState, record: Record, event: Exited) -> JobState:
         refused=event.refused,
         message=event.message,
     )
-    return replace(state, exit=seen)
+    return replace(state, exit=seen, reachable_at=record.recorded_at)
 
 
 def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState:

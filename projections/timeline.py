@@ -28,7 +28,7 @@ from projections.events import (
 from projections.job import JobState, JobStatus, Reason
 from projections.progress import numbers_in, seconds_in, whole_number
 from projections.status import evolve, ruling
-from projections.titles import detail_of, title_of
+from projections.titles import completed_epoch, detail_of, title_of
 
 Phase = TypedDict(
     "Phase",
@@ -125,11 +125,13 @@ class Story:
         if isinstance(record.event, Created):
             self.attempts[1] = Attempt(attempt=1)
         attempt = self.attempts.get(record.attempt)
+        known = len(attempt.epochs) if attempt else 0
         if attempt is not None:
             self._note_facts(attempt, record)
             if counts:
                 self._note_phase(attempt, before, record)
-        if counts and _tells_something(before, record):
+        completes = attempt is not None and len(attempt.epochs) > known
+        if counts and (completes or _tells_something(before, record)):
             self.entries.append(_entry(record))
         if not counts:
             self.entries.append(_entry(record, prefix="Set aside: "))
@@ -150,7 +152,7 @@ class Story:
         if record.seq is not None:
             self.seqs.setdefault(attempt.attempt, set()).add(record.seq)
         match record.event:
-            case Heartbeat(epoch=int(epoch), batch=None, metrics=metrics) if metrics and epoch > 0:
+            case Heartbeat(metrics=metrics) as event if epoch := completed_epoch(event):
                 _add_epoch(attempt, epoch, record, metrics, None)
             case TrainerEvent(type="epoch_end", data=data):
                 ended = whole_number(data.get("epoch"))

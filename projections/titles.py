@@ -13,6 +13,7 @@ from projections.events import (
     CancelRequested,
     Created,
     Done,
+    Event,
     Evidence,
     Exited,
     Failed,
@@ -28,19 +29,22 @@ from projections.events import (
     TrainerEvent,
     Unrecognised,
 )
+from projections.progress import whole_number
 
 
 def title_of(record: Record) -> str:
     """Return what happened, in a few words."""
     match record.event:
         case Created(model_name=model, dataset_id=dataset, epochs=epochs):
-            return f"Created: {model} on {dataset}, {epochs} epochs"
+            return f"Created: {model} on {dataset}, {epochs} epoch{'s' * (epochs != 1)}"
         case Queued(reason=reason):
             return f"Queued ({reason})"
         case Running(handle=handle):
             return f"Attempt {record.attempt} runs" + (f" as {handle}" if handle else "")
         case Adopted(handle=handle):
             return f"Taken over after a restart of the service ({handle})"
+        case Heartbeat() as event if completed_epoch(event):
+            return f"Epoch {event.epoch} complete"
         case Heartbeat(epoch=epoch):
             return "Heartbeat" + (f" in epoch {epoch}" if epoch is not None else "")
         case TrainerEvent(type=name, data=data):
@@ -75,6 +79,17 @@ def title_of(record: Record) -> str:
             return f"An event of unknown type {name}"
         case _ as never:
             assert_never(never)
+
+
+def completed_epoch(event: Event) -> int | None:
+    """Return the epoch that a callback reports as complete, if it does."""
+    match event:
+        case Heartbeat(epoch=int(epoch), batch=None, metrics=metrics) if metrics and epoch > 0:
+            return epoch
+        case TrainerEvent(type="epoch_end", data=data):
+            return whole_number(data.get("epoch"))
+        case _:
+            return None
 
 
 def detail_of(record: Record) -> str:

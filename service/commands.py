@@ -39,15 +39,16 @@ async def submit(
         if as_json:
             print_json(job)
             return DONE
-        print_page(console, _submitted(job))
+        print_page(console, _submitted(job, watch=watch))
         return await _watched(service.client, job["id"], console) if watch else DONE
 
 
-def _submitted(job: Json) -> Iterator[RenderableType]:
+def _submitted(job: Json, *, watch: bool) -> Iterator[RenderableType]:
     yield headline(read(JobAnswer, job))
     if token := job.get("callback_token"):
         yield Text(f"callback token of attempt {job['attempt']}: {token}")
-    yield Text(f"epochlog watch {job['id']} shows it live.", style="dim")
+    if not watch:
+        yield Text(f"epochlog watch {job['id']} shows it live.", style="dim")
 
 
 async def jobs(

@@ -16,7 +16,7 @@ from service.answer_schemas import HealthAnswer, JobAnswer, JobsAnswer
 from service.figures import ago, duration, moment, number, percent, plural, size
 from service.page import STYLES, bar, fact, plain, status_text
 
-_SHORT_BAR = 10
+_SHORT_BAR = 6
 _RESULTS = re.compile(r"map|precision|recall|accuracy|fitness|f1", re.IGNORECASE)
 
 
@@ -75,11 +75,11 @@ def jobs_table(page: JobsAnswer) -> Iterator[RenderableType]:
         yield Text("There is no such job.")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("ID", justify="right", no_wrap=True)
-    for name in ("STATUS", "PROGRESS", "ATTEMPT", "CREATED"):
-        table.add_column(name, no_wrap=True)
-    for name in ("MODEL", "DATA SET", "LABELS"):
-        table.add_column(name, overflow="fold")
+    table.add_column("ID", justify="right", no_wrap=True, min_width=len(str(page.jobs[0].id)))
+    table.add_column("STATUS", overflow="fold", min_width=11)
+    table.add_column("PROGRESS", no_wrap=True)
+    for name, width in (("TRY", 3), ("CREATED", 8), ("MODEL", 7), ("DATA SET", 8), ("LABELS", 6)):
+        table.add_column(name, overflow="fold", min_width=width)
     now = datetime.now(UTC)
     for job in page.jobs:
         table.add_row(*_row(job, now))

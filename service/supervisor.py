@@ -7,6 +7,7 @@ One supervisor works on a database at a time: the one that holds the lease.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -28,6 +29,9 @@ OUTAGE_SECONDS = 2.0
 LAST_WORDS_LINES = 20
 LAST_WORDS_WIDTH = 500
 MESSAGE_WIDTH = 300
+
+# How our own trainer's log lines begin: time, level, trace.
+_PREFIX = re.compile(r"^\S+ [A-Z]+ \[TRACE:[^]]*\] ")
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +147,8 @@ class Supervisor:
         self, state: JobState, seen: Sighting
     ) -> tuple[Sighting, Evidence | None]:
         """Keep what a process printed last before it ended badly: its log may be gone tomorrow."""
-        if not isinstance(seen, Gone) or seen.exit_code == 0 or seen.refused:
+        explained = state.result is not None or state.stop is not None
+        if not isinstance(seen, Gone) or seen.exit_code == 0 or seen.refused or explained:
             return seen, None
         try:
             text = await self.instance.executor.logs(state.id, state.attempt, LAST_WORDS_LINES)
@@ -153,8 +158,10 @@ class Supervisor:
         if not lines:
             return seen, None
         evidence = Evidence(kind="log_tail", data={"lines": [_storable(line) for line in lines]})
-        message = seen.message or _storable(lines[-1])[:MESSAGE_WIDTH]
-        return replace(seen, message=message), evidence
+        if seen.signal is not None:  # whatever it was doing then is not the reason
+            return seen, evidence
+        said = _PREFIX.sub("", _storable(lines[-1]))[:MESSAGE_WIDTH]
+        return replace(seen, message=seen.message or said), evidence
 
     def _note_reach(self, attempt: Attempt, seen: Sighting, now: datetime) -> None:
         senses = self.instance.log.senses

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from projections.events import Heartbeat, Record, Source, TrainerEvent, decode
 from projections.health import ALARMING
-from projections.titles import detail_of, title_of
+from projections.titles import completed_epoch, detail_of, title_of
 from service.answer_schemas import EntryAnswer, EventAnswer, JobAnswer
 from service.client import Client, ClientError, Json, read
 from service.figures import duration, percent, plural
@@ -84,10 +84,12 @@ async def _patiently(call: Callable[[], Awaitable[Json]], notice: Notice) -> Jso
         try:
             answer = await call()
         except ClientError as error:
+            if not error.may_pass:
+                raise
             if began is None:
                 began = time.monotonic()
                 notice(f"{error} Trying again for {duration(PATIENCE)}.")
-            if not error.may_pass or time.monotonic() - began > PATIENCE:
+            if time.monotonic() - began > PATIENCE:
                 raise
             await asyncio.sleep(INTERVAL)
         else:
@@ -122,6 +124,7 @@ class _Display:
         self._bar: Progress | None = None
         self._phase = ""
         self._told = False
+        self._epochs: set[tuple[int, int]] = set()
         if console.is_terminal:
             self._bar = Progress(
                 SpinnerColumn(),
@@ -152,7 +155,7 @@ class _Display:
         self._console.print(Text(sentence, style="yellow"), soft_wrap=True)
 
     def show(self, step: Step) -> None:
-        telling = [record for record in step.records if not isinstance(record.event, Heartbeat)]
+        telling = [record for record in step.records if self._tells(record)]
         if not self._told and len(telling) > RECENT:
             before = plural(len(telling) - RECENT, "earlier event")
             self.notice(f"{before}: see `epochlog timeline {step.job.id}`.")
@@ -164,6 +167,14 @@ class _Display:
             print_page(self._console, [line])
         if self._bar:
             self._bar.update(self._task, **self._state(step.job))
+
+    def _tells(self, record: Record) -> bool:
+        """Return whether to print it: every event, and of the heartbeats what ends an epoch."""
+        ended = completed_epoch(record.event)
+        known = ended is None or (record.attempt, ended) in self._epochs
+        if ended is not None:
+            self._epochs.add((record.attempt, ended))
+        return not isinstance(record.event, Heartbeat) or not known
 
     def _entry(self, record: Record) -> EntryAnswer:
         title = title_of(record)

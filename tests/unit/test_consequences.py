@@ -199,7 +199,7 @@ def test_a_retry_is_an_event_with_everything_it_was_decided_from() -> None:
 
     assert retry_of(job) == RetryScheduled(
         reason="retry_scheduled",
-        message="Attempt 2 starts in 30 s, from s3://b/last.pt: Out of memory.",
+        message="Attempt 2 follows, from s3://b/last.pt: Out of memory.",
         failure_class=FailureClass.RETRYABLE,
         next_attempt=2,
         retry_count_before=0,

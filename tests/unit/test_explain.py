@@ -179,8 +179,11 @@ def test_a_success_that_the_trainer_reported_before_it_heard_of_the_cancel() -> 
 def test_a_success_that_the_trainer_reported_after_it_heard_of_the_cancel() -> None:
     job = a_running_job().cancel().hears(Heartbeat()).done().gone(0)
 
-    assert conflicts(job) == [(["cancelled", "done"], "cancelled")]
+    assert conflicts(job) == [(["done", "cancelled"], "cancelled")]
     assert job.explained().conflicts[0].why == SENTENCES[Rule.CANCEL_WAS_HEARD]
+    assert [(item.type, item.rule) for item in job.explained().ignored] == [
+        ("done", Rule.CANCEL_WAS_HEARD)
+    ]
 
 
 def test_a_success_that_comes_after_the_job_was_cancelled() -> None:

@@ -240,6 +240,18 @@ def test_each_attempt_counts_for_itself() -> None:
 # The story
 
 
+def test_a_heartbeat_that_completes_an_epoch_is_told_once() -> None:
+    job = a_running_job()
+    for second in (5, 6):
+        job.hears(Heartbeat(epoch=1, metrics={"loss": 0.5}), at=second)
+    job.hears(Heartbeat(epoch=2, batch=1, metrics={"loss": 0.4}), at=7)
+
+    titles = [entry["title"] for entry in job.told().entries]
+
+    assert titles.count("Epoch 1 complete") == 1
+    assert not any("epoch 2" in title.lower() for title in titles)
+
+
 def test_the_story_leaves_out_heartbeats_but_the_first() -> None:
     job = a_running_job().hears(Heartbeat(), at=1).hears(Heartbeat(), at=2).done(at=3)
 
@@ -278,7 +290,7 @@ def test_a_retry_is_told_with_its_budget() -> None:
     job = a_running_job().done("failed", code="oom", message="Out of memory.")
 
     assert job.told().entries[-1]["detail"] == (
-        "Attempt 2 starts in 30 s, from the beginning: Out of memory."
+        "Attempt 2 follows, from the beginning: Out of memory."
         " Retries 0 → 1 of 3, interruptions 0 → 0 of 10."
     )
 
