@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -20,6 +21,24 @@ app = typer.Typer(
 )
 tokens = typer.Typer(no_args_is_help=True, help="Make tokens for the control API.")
 app.add_typer(tokens, name="token")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"epochlog {importlib.metadata.version('epochlog')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """The flight recorder and control plane for GPU training jobs."""
+
 
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="The job's number.")]
 AsOf = Annotated[

@@ -59,9 +59,18 @@ async def serve(settings: Settings, on_ready: Callable[[Serving], None] | None =
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        log.info("stopping", signalled=stop.is_set())
+        going_on = await _trainings_that_go_on(service.instance)
+        log.info("stopping", signalled=stop.is_set(), trainings_go_on=going_on)
         if service.broken.is_set():
             raise RuntimeError("a part of the service ended; its log says why")
+
+
+async def _trainings_that_go_on(instance: Instance) -> list[int]:
+    """Return the jobs whose processes outlive this service, to be taken over by the next start."""
+    try:
+        return [job.state.id for job in await instance.store.watched() if job.state.was_started]
+    except StoreUnavailableError:
+        return []
 
 
 @asynccontextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -239,3 +242,14 @@ async def test_two_services_do_not_share_a_port(environ: Environ) -> None:
 
     assert (ran.code, ran.out) == (1, "")
     assert "EPOCHLOG_PORT needs a port that is free" in ran.err.splitlines()[-1]
+
+
+def test_the_version_is_told() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "service", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert re.fullmatch(r"epochlog \d+\.\d+\.\d+\n", told.stdout)
