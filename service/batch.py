@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -29,9 +29,6 @@ from service.errors import (
 )
 from service.identifiers import new_event_id, new_trace_id
 from service.postgres import Head, StoredJob
-
-ByEventId = Mapping[tuple[int, str], Record]
-BySeq = Mapping[tuple[int, int, int], Record]
 
 
 @dataclass(frozen=True, slots=True)
