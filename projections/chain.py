@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from projections.events import Data, Record, encode
+from projections.events import Event, Record, encode, type_of
 
 GENESIS = "0" * 64
 """Stands for the hash before a job's first event."""
@@ -17,16 +17,16 @@ GENESIS = "0" * 64
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 
 
-def link(record: Record, previous: str, stored: Data | None = None) -> str:
+def link(record: Record, previous: str) -> str:
     """Return the SHA-256, in hex, of the record in canonical form behind the previous hash.
 
-    `stored` is the event's data as it was read from the log. Whoever verifies passes it: decoding
-    drops what this build does not know, and a hash must cover that, too.
+    A record that was read from the log is taken with its data as stored: decoding drops what this
+    build does not know, and a hash must cover that, too.
     """
-    return hashlib.sha256(previous.encode() + b"\n" + canonical(record, stored)).hexdigest()
+    return hashlib.sha256(previous.encode() + b"\n" + canonical(record)).hexdigest()
 
 
-def canonical(record: Record, stored: Data | None = None) -> bytes:
+def canonical(record: Record) -> bytes:
     """Return the one byte form of a record: sorted JSON without spaces, in UTF-8.
 
     Times are UTC with six decimals. A number that is whole is written without fraction or
@@ -45,9 +45,18 @@ def canonical(record: Record, stored: Data | None = None) -> bytes:
         "occurred_at": _time(record.occurred_at),
         "recorded_at": _time(record.recorded_at),
         "rule": record.rule,
-        "data": _normal(encode(record.event) if stored is None else stored),
+        "data": _normal(encode(record.event) if record.stored is None else record.stored),
     }
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _json(fields)
+
+
+def spelling(event: Event) -> bytes:
+    """Return the one byte form of what an event says: its type and its data."""
+    return _json({"type": type_of(event), "data": _normal(encode(event))})
+
+
+def _json(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from projections.events import Callback, Done, Heartbeat, TrainerEvent
+from projections.events import Callback, Done, Event, Heartbeat, TrainerEvent
 
 _LARGEST_COUNT = 2**53  # what JSON's readers agree on
 _MOST_METRICS = 200  # names; a trainer that puts the step into the name would fill the state
@@ -50,6 +50,17 @@ def checkpoint_in(event: Callback) -> str | None:
     match event:
         case TrainerEvent(type="checkpoint_saved", data={"uri": str(uri)}):
             return uri
+        case _:
+            return None
+
+
+def completed_epoch(event: Event) -> int | None:
+    """Return the epoch that a callback reports as complete, if it does."""
+    match event:
+        case Heartbeat(epoch=int(epoch), batch=None, metrics=metrics) if metrics and epoch > 0:
+            return epoch
+        case TrainerEvent(type="epoch_end", data=data):
+            return whole_number(data.get("epoch"))
         case _:
             return None
 

@@ -26,9 +26,9 @@ from projections.events import (
     TrainerEvent,
 )
 from projections.job import JobState, JobStatus, Reason
-from projections.progress import numbers_in, seconds_in, whole_number
+from projections.progress import completed_epoch, numbers_in, seconds_in, whole_number
 from projections.status import evolve, ruling
-from projections.titles import completed_epoch, detail_of, title_of
+from projections.titles import detail_of, title_of
 
 Phase = TypedDict(
     "Phase",
@@ -155,8 +155,7 @@ class Story:
             case Heartbeat(metrics=metrics) as event if epoch := completed_epoch(event):
                 _add_epoch(attempt, epoch, record, metrics, None)
             case TrainerEvent(type="epoch_end", data=data):
-                ended = whole_number(data.get("epoch"))
-                if ended:
+                if ended := completed_epoch(record.event):
                     _add_epoch(attempt, ended, record, data.get("metrics"), data.get("seconds"))
             case TrainerEvent(type="checkpoint_saved", data=data):
                 attempt.checkpoints.append(_checkpoint(data, record))

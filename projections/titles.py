@@ -13,7 +13,6 @@ from projections.events import (
     CancelRequested,
     Created,
     Done,
-    Event,
     Evidence,
     Exited,
     Failed,
@@ -29,7 +28,7 @@ from projections.events import (
     TrainerEvent,
     Unrecognised,
 )
-from projections.progress import whole_number
+from projections.progress import completed_epoch
 
 
 def title_of(record: Record) -> str:
@@ -79,17 +78,6 @@ def title_of(record: Record) -> str:
             return f"An event of unknown type {name}"
         case _ as never:
             assert_never(never)
-
-
-def completed_epoch(event: Event) -> int | None:
-    """Return the epoch that a callback reports as complete, if it does."""
-    match event:
-        case Heartbeat(epoch=int(epoch), batch=None, metrics=metrics) if metrics and epoch > 0:
-            return epoch
-        case TrainerEvent(type="epoch_end", data=data):
-            return whole_number(data.get("epoch"))
-        case _:
-            return None
 
 
 def detail_of(record: Record) -> str:

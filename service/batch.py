@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from projections.chain import GENESIS, canonical, link
+from projections.chain import GENESIS, link, spelling
 from projections.consequences import next_decision
 from projections.decide import (
     Command,
@@ -16,7 +16,7 @@ from projections.decide import (
     ReportCallbacks,
     decide,
 )
-from projections.events import Created, Draft, Event, Heartbeat, Record, Source
+from projections.events import Created, Draft, Event, Record, Source
 from projections.job import JobState
 from projections.policy import Moment, Policy
 from projections.status import evolve, ruling
@@ -211,25 +211,9 @@ def _same(first: Record | Report, report: Report) -> bool:
     )
 
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_ANY = Record(
-    position=0,
-    job_id=0,
-    version=0,
-    attempt=0,
-    event_id="",
-    source=Source.API,
-    trace_id="",
-    seq=None,
-    occurred_at=_EPOCH,
-    recorded_at=_EPOCH,
-    event=Heartbeat(),
-)
-
-
 def _is_alike(one: Event, other: Event) -> bool:
     """Compare what two events say as JSON does: 1 is 1.0 however the log spells it, never true."""
-    return canonical(replace(_ANY, event=one)) == canonical(replace(_ANY, event=other))
+    return spelling(one) == spelling(other)
 
 
 def _twin(number: int, first: Report, report: Report) -> _Fresh:

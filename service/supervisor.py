@@ -98,7 +98,7 @@ class Supervisor:
         if next_decision(state, moment, self.instance.policy) is not None:
             state = await self._record(state, Tick())
         if self._is_due(state, now):
-            await self._launch(state)
+            await self._launch(state, now)
 
     async def _record(self, state: JobState, command: Command) -> JobState:
         """Record the command where it says something new, and return the state after it."""
@@ -212,7 +212,7 @@ class Supervisor:
         waiting = state.cancel is None and state.releasing is None and state.attempt_queued_at
         return bool(waiting) and _seconds(state.attempt_queued_at, now) >= state.retry_delay
 
-    async def _launch(self, state: JobState) -> None:
+    async def _launch(self, state: JobState, now: datetime) -> None:
         executor = self.instance.executor
         if executor.name == "external":
             message = "The job waits for somebody to start its trainer with a callback token."
@@ -223,8 +223,8 @@ class Supervisor:
         else:
             message = f"The {executor.name} executor was asked to start attempt {state.attempt}."
             state = await self._enqueue(state, "submitted", message, asked=True)
-            if state.executor is not None:
-                await self._look_at_start(state)
+            self._met.add((state.id, state.attempt))
+            await self._observe(state, now)
 
     async def _enqueue(
         self, state: JobState, reason: str, message: str, *, asked: bool = False
@@ -239,17 +239,8 @@ class Supervisor:
         )
         return await self._record(state, command)
 
-    async def _look_at_start(self, state: JobState) -> None:
-        self._met.add((state.id, state.attempt))
-        seen = await self._start(state)
-        if isinstance(seen, Unseen):
-            seen = await self.instance.executor.observe(state.id, state.attempt)
-        seen, evidence = await self._with_last_words(state, seen)
-        command = Observe(attempt=state.attempt, sighting=seen, evidence=evidence)
-        await self._record(state, command)
-
     async def _start(self, state: JobState) -> Sighting:
-        """Ask the executor to start the attempt; it does so once however often it is asked."""
+        """Have the executor start the attempt, and look; it starts once however often asked."""
         issued = self.instance.callback_tokens.issue(state.id, state.attempt)
         environment = trainer_environment(
             state, self.instance.settings, token=issued.token, service_url=self.service_url
@@ -262,7 +253,7 @@ class Supervisor:
         except ExecutorUnavailableError as error:
             log.warning("executor_unavailable", job_id=state.id, error=str(error))
             return Unreachable(message=str(error))
-        return Unseen()
+        return await self.instance.executor.observe(state.id, state.attempt)
 
 
 def _storable(text: str) -> str:

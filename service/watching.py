@@ -17,7 +17,8 @@ from rich.text import Text
 
 from projections.events import Heartbeat, Record, Source, TrainerEvent, decode
 from projections.health import ALARMING
-from projections.titles import completed_epoch, detail_of, title_of
+from projections.progress import completed_epoch
+from projections.titles import detail_of, title_of
 from service.answer_schemas import EntryAnswer, EventAnswer, JobAnswer
 from service.client import Client, ClientError, Json, read
 from service.figures import duration, percent, plural

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -71,7 +71,7 @@ def _checked(log: list[Entry]) -> JobState:
     for version, entry in enumerate(log, start=1):
         record = entry.record
         assert record.version == version
-        assert record.hash == link(record, previous, stored=entry.data)
+        assert record.hash == link(replace(record, stored=entry.data), previous)
         assert record.rule == ruling(state, record)
         state, previous = fold([record], state), record.hash
     return state
