@@ -30,7 +30,7 @@ from projections.events import (
     TrainerEvent,
     Unrecognised,
 )
-from projections.job import Cancel, Exit, JobState, JobStatus, Reason, Result, Stop
+from projections.job import Cancel, Exit, JobState, JobStatus, Reason, Result, Stop, changed
 from projections.progress import Progress, advance, checkpoint_in, whole_number
 from projections.rules import Rule
 
@@ -91,8 +91,12 @@ def _repetition(state: JobState, record: Record) -> Rule | None:
 
 def evolve(state: JobState, record: Record) -> JobState:
     """Apply one event. It never refuses: what is in the log has happened."""
-    aside = ruling(state, record)
-    state = replace(state, version=record.version, position=record.position)
+    return ruled(state, record, ruling(state, record))
+
+
+def ruled(state: JobState, record: Record, aside: Rule | None) -> JobState:
+    """Apply one event about which `ruling` was asked before."""
+    state = changed(state, version=record.version, position=record.position)
     return state if aside else _apply(state, record)
 
 
@@ -115,19 +119,19 @@ def _apply(state: JobState, record: Record) -> JobState:
             return _exited(state, record, event)
         case CancelRequested(reason=reason):
             cancel = Cancel(at=record.recorded_at, position=record.position, reason=reason)
-            return replace(state, cancel=cancel)
+            return changed(state, cancel=cancel)
         case CancelDelivered():
             heard = state.cancel and replace(state.cancel, delivered=record.position)
-            return replace(state, cancel=heard)
+            return changed(state, cancel=heard)
         case StopRequested(reason=reason, message=message):
             stop = Stop(
                 at=record.recorded_at, position=record.position, reason=reason, message=message
             )
-            return replace(state, stop=stop)
+            return changed(state, stop=stop)
         case HealthChanged(verdict=verdict):
-            return replace(state, verdict=verdict)
+            return changed(state, verdict=verdict)
         case AttemptFailed() as event:
-            return replace(state, failure=event, failure_at=record.position)
+            return changed(state, failure=event, failure_at=record.position)
         case RetryScheduled() as event:
             return _retried(state, record, event)
         case Succeeded() | Failed() | Cancelled() as event:
@@ -139,6 +143,7 @@ def _apply(state: JobState, record: Record) -> JobState:
 
 
 def _created(record: Record, event: Created) -> JobState:
+    progress = Progress(epochs=event.epochs)
     return JobState(
         id=record.job_id,
         trace_id=record.trace_id,
@@ -157,19 +162,20 @@ def _created(record: Record, event: Created) -> JobState:
         reason=Reason("created", "The job was created and waits for the launcher."),
         rule=Rule.CREATED,
         decided_by=(record.position,),
-        progress=Progress(epochs=event.epochs),
-        attempt_progress=Progress(epochs=event.epochs),
+        progress=progress,
+        attempt_progress=progress,
         version=record.version,
         position=record.position,
+        first_position=record.position,
     )
 
 
 def _queued(state: JobState, record: Record, event: Queued) -> JobState:
     if state.status is JobStatus.RUNNING:  # suspended or relaunched: it waits from now on
-        state = replace(
+        state = changed(
             state, attempt_queued_at=record.recorded_at, running_since=None, retry_delay=0.0
         )
-    return replace(
+    return changed(
         state,
         status=JobStatus.QUEUED,
         reason=Reason(event.reason, event.message),
@@ -182,7 +188,7 @@ def _queued(state: JobState, record: Record, event: Queued) -> JobState:
 
 
 def _seen(state: JobState, record: Record, event: Running | Adopted) -> JobState:
-    state = replace(state, reachable_at=record.recorded_at)
+    state = changed(state, reachable_at=record.recorded_at)
     if state.status is JobStatus.RUNNING:
         return state
     code = "adopted" if isinstance(event, Adopted) else event.reason
@@ -190,7 +196,7 @@ def _seen(state: JobState, record: Record, event: Running | Adopted) -> JobState
 
 
 def _started(state: JobState, record: Record, rule: Rule, reason: Reason) -> JobState:
-    return replace(
+    return changed(
         state,
         status=JobStatus.RUNNING,
         reason=reason,
@@ -208,12 +214,13 @@ def _called_back(
         reason = Reason("called_back", f"The trainer of attempt {record.attempt} called back.")
         state = _started(state, record, Rule.CALLBACK_MEANS_RUNNING, reason)
     before, own = state.attempt_progress, advance(state.attempt_progress, event)
+    first = state.progress is before or state.progress == before
     moved = (own.epoch, own.batch, own.fraction) != (before.epoch, before.batch, before.fraction)
-    state = replace(
+    state = changed(
         state,
         alive_at=record.recorded_at,
         advanced_at=record.recorded_at if moved else state.advanced_at,
-        progress=advance(state.progress, event),
+        progress=own if first else advance(state.progress, event),
         attempt_progress=own,
     )
     match event:
@@ -229,7 +236,7 @@ def _with_checkpoint(state: JobState, uri: str | None, epoch: int | None) -> Job
     """Keep the attempt's newest checkpoint, in whatever order they are reported."""
     if uri is None or (epoch is not None and epoch < (state.checkpoint_epoch or 0)):
         return state
-    return replace(state, checkpoint=uri, checkpoint_epoch=epoch)
+    return changed(state, checkpoint=uri, checkpoint_epoch=epoch)
 
 
 def _with_result(state: JobState, record: Record, event: Done) -> JobState:
@@ -239,7 +246,7 @@ def _with_result(state: JobState, record: Record, event: Done) -> JobState:
         after_cancel=state.cancel is not None and state.cancel.delivered is not None,
         error=event.error or {},
     )
-    return replace(
+    return changed(
         state,
         result=result,
         mlflow_run_id=event.mlflow_run_id or state.mlflow_run_id,
@@ -249,7 +256,7 @@ def _with_result(state: JobState, record: Record, event: Done) -> JobState:
 
 def _exited(state: JobState, record: Record, event: Exited) -> JobState:
     if record.attempt == state.releasing:
-        return replace(state, releasing=None)
+        return changed(state, releasing=None)
     seen = Exit(
         at=record.recorded_at,
         position=record.position,
@@ -259,11 +266,11 @@ def _exited(state: JobState, record: Record, event: Exited) -> JobState:
         refused=event.refused,
         message=event.message,
     )
-    return replace(state, exit=seen, reachable_at=record.recorded_at)
+    return changed(state, exit=seen, reachable_at=record.recorded_at)
 
 
 def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState:
-    return replace(
+    return changed(
         state,
         status=JobStatus.QUEUED,
         reason=Reason(event.reason, event.message),
@@ -295,13 +302,14 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
 
 def _ended(state: JobState, record: Record, event: Succeeded | Failed | Cancelled) -> JobState:
     status, reason, rule = _ending(event)
-    return replace(
+    return changed(
         state,
         status=status,
         reason=reason,
         rule=rule,
         decided_by=(*event.because, record.position),
         completed_at=record.recorded_at,
+        final_position=record.position,
         verdict="not_running",
     )
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import IntEnum
 
 from service.errors import TokenInvalidError
-from service.postgres import PostgresStore
+from service.store import Store
 
 PREFIX = "epl_"
 
@@ -42,7 +42,7 @@ class NewApiToken:
 class ApiTokens:
     """Makes tokens and knows them again by their hash."""
 
-    def __init__(self, store: PostgresStore, admin_token: str) -> None:
+    def __init__(self, store: Store, admin_token: str) -> None:
         """Take the token that is admin by the settings."""
         self._store = store
         self._admin = admin_token.encode()

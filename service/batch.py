@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,9 +17,10 @@ from projections.decide import (
     decide,
 )
 from projections.events import Created, Draft, Event, Record, Source
-from projections.job import JobState
+from projections.job import JobState, stands_alike
 from projections.policy import Moment, Policy
-from projections.status import evolve, ruling
+from projections.rules import Rule
+from projections.status import ruled, ruling
 from service.errors import (
     EventIdConflictError,
     IdempotencyConflictError,
@@ -28,7 +29,7 @@ from service.errors import (
     TraceMismatchError,
 )
 from service.identifiers import new_event_id, new_trace_id
-from service.postgres import Head, StoredJob
+from service.writing import Head, IdKey, Known, SeqKey, Span, StoredJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +67,39 @@ class Outcome:
 
 
 @dataclass(slots=True)
+class _Run:
+    """What one command adds to its job."""
+
+    job: StoredJob
+    counts: Mapping[str, int]
+    records: list[Record] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        """Take the next record."""
+        before = self.job.state
+        after = ruled(before, record, Rule(record.rule) if record.rule else None)
+        self.job = StoredJob(after, record.hash)
+        self.records.append(record)
+        if not stands_alike(before, after):
+            self.counts = _counted(self.counts, before, after)
+            self.spans.append(Span(record.position, record.recorded_at, after, self.counts))
+
+
+@dataclass(slots=True)
 class Batch:
-    """The jobs of one transaction, and what the commands so far have added to them."""
+    """The jobs of one append, and what the commands so far have added to them."""
 
     head: Head
+    """Where the log ends: as it was read, moved on by what was added since."""
     policy: Policy
     moment_of: Callable[[JobState, datetime], Moment]
     jobs: dict[int, StoredJob]
     jobs_by_key: dict[str, int]
-    by_event_id: dict[tuple[int, str], Record]
-    by_seq: dict[tuple[int, int, int], Record]
+    known: dict[IdKey, Known]
+    known_by_seq: dict[SeqKey, Known]
     records: list[Record] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     changed: dict[int, StoredJob] = field(default_factory=dict)
 
     def apply(self, job_id: int | None, command: Command) -> Outcome:
@@ -137,28 +160,28 @@ class Batch:
                 fresh.append(report)
         return places, replace(command, reports=tuple(fresh))
 
-    def _first(self, job_id: int, attempt: int, report: Report) -> Record | None:
+    def _first(self, job_id: int, attempt: int, report: Report) -> Known | None:
         if report.event_id is not None:
-            return self.by_event_id.get((job_id, report.event_id))
+            return self.known.get((job_id, report.event_id))
         if report.seq is not None:
-            return self.by_seq.get((job_id, attempt, report.seq))
+            return self.known_by_seq.get((job_id, attempt, report.seq))
         return None
 
     def _append(self, job: StoredJob, drafts: Iterable[Draft]) -> tuple[Record, ...]:
-        written: list[Record] = []
+        run = _Run(job, self.head.counts)
         for draft in drafts:
-            job = self._write(job, draft, written)
-        moment = self.moment_of(job.state, self.head.now)
-        while (event := next_decision(job.state, moment, self.policy)) is not None:
-            job = self._write(job, _decision(event, job.state), written)
-        if written:
-            self._keep(job, written)
-        return tuple(written)
+            run.add(self._record(run, draft))
+        moment = self.moment_of(run.job.state, self.head.now)
+        while (event := next_decision(run.job.state, moment, self.policy)) is not None:
+            run.add(self._record(run, _decision(event, run.job.state)))
+        if run.records:
+            self._keep(run)
+        return tuple(run.records)
 
-    def _write(self, job: StoredJob, draft: Draft, written: list[Record]) -> StoredJob:
-        state = job.state
+    def _record(self, run: _Run, draft: Draft) -> Record:
+        state = run.job.state
         record = Record(
-            position=self.head.position + len(written) + 1,
+            position=self.head.position + len(run.records) + 1,
             job_id=state.id,
             version=state.version + 1,
             attempt=draft.attempt,
@@ -171,18 +194,30 @@ class Batch:
             event=draft.event,
         )
         record = replace(record, rule=ruling(state, record))
-        record = replace(record, hash=link(record, job.hash))
-        written.append(record)
-        return StoredJob(evolve(state, record), record.hash)
+        return replace(record, hash=link(record, run.job.hash))
 
-    def _keep(self, job: StoredJob, written: list[Record]) -> None:
-        self.head = replace(self.head, position=written[-1].position)
-        self.records.extend(written)
-        self.jobs[job.state.id] = self.changed[job.state.id] = job
-        for record in written:
-            self.by_event_id[record.job_id, record.event_id] = record
+    def _keep(self, run: _Run) -> None:
+        last = run.records[-1]
+        self.head = replace(self.head, position=last.position, counts=run.counts)
+        self.records.extend(run.records)
+        self.spans.extend(run.spans)
+        self.jobs[last.job_id] = self.changed[last.job_id] = run.job
+        for record in run.records:
+            known = Known(record.position, record.version, record)
+            self.known[record.job_id, record.event_id] = known
             if record.seq is not None:
-                self.by_seq.setdefault((record.job_id, record.attempt, record.seq), record)
+                self.known_by_seq.setdefault((last.job_id, record.attempt, record.seq), known)
+
+
+def _counted(counts: Mapping[str, int], before: JobState, after: JobState) -> Mapping[str, int]:
+    """Return how many jobs have each status after one of them has changed."""
+    if before.exists and before.status is after.status:
+        return counts
+    moved = dict(counts)
+    if before.exists:
+        moved[before.status.value] = moved.get(before.status.value, 0) - 1
+    moved[after.status.value] = moved.get(after.status.value, 0) + 1
+    return moved
 
 
 def _check_trace(state: JobState, report: Report) -> None:
@@ -195,12 +230,14 @@ def _decision(event: Event, state: JobState) -> Draft:
     return Draft(event=event, source=Source.SUPERVISOR, attempt=state.attempt)
 
 
-def _duplicate(first: Record, report: Report) -> Recorded:
-    if not _same(first, report):
+def _duplicate(first: Known, report: Report) -> Recorded:
+    record = first.record
+    if record is not None and not _same(record, report):
         raise EventIdConflictError(
             f"This event was recorded before, at position {first.position}, with another body."
         )
-    return Recorded(first.position, first.version, first.rule, duplicate=True)
+    rule = record.rule if record is not None else None  # only what counted is ever compacted
+    return Recorded(first.position, first.version, rule, duplicate=True)
 
 
 def _same(first: Record | Report, report: Report) -> bool:

@@ -83,7 +83,8 @@ def _guidance(call: Call[Any, NoQuery], outcome: Outcome) -> dict[str, Any]:
 
 
 def _report(
-    body: HeartbeatBody | EventBody | DoneBody | AnyCallback, around: CallbacksBody | None = None
+    body: HeartbeatBody | EventBody | DoneBody | AnyCallback,
+    around: CallbacksBody | None = None,
 ) -> Report:
     """Return a callback as the log takes it; what it leaves out, the body around it may say."""
     outer = around or body

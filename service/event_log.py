@@ -7,13 +7,13 @@ after the commit. It never waits to make a batch larger: under load batches grow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import structlog
 
-from projections.decide import Command, CreateJob, ReportCallbacks
-from projections.events import Heartbeat, Record, TrainerEvent
+from projections.decide import Command, CreateJob, Report, ReportCallbacks
+from projections.events import Heartbeat, TrainerEvent
 from projections.policy import Policy
 from service.batch import Batch, Outcome
 from service.errors import (
@@ -22,13 +22,18 @@ from service.errors import (
     ServiceError,
     StoreUnavailableError,
 )
-from service.postgres import PostgresStore, RefusedDataError, Writing
+from service.heads import Heads
+from service.postgres import Database, RefusedDataError
 from service.senses import Senses
+from service.writing import IdKey, Known, SeqKey, Writer
 
 # In callbacks and other commands. A full queue holds some 20 MB of usual callbacks, and a batch
 # takes some tenths of a second.
 QUEUE_WEIGHT = 20_000
 BATCH_WEIGHT = 500
+PARTITION_EVENTS = 1_000_000
+KNOWN_ID = "event_ids_pkey"
+LOOKUPS = 100
 
 log = structlog.get_logger(__name__)
 
@@ -49,12 +54,20 @@ class _Request:
 class EventLog:
     """Appends to the log, from many callers, in one order."""
 
-    store: PostgresStore
+    database: Database
     policy: Policy
     senses: Senses
+    partition_events: int = PARTITION_EVENTS
+    """How many positions a new range of the log gets."""
     _queue: asyncio.Queue[_Request] = field(default_factory=asyncio.Queue)
     _queued: int = 0
     """How much is in the queue, in callbacks and other commands."""
+    _heads: Heads = field(default_factory=Heads)
+    _contended: bool = False
+    """Another process has written since our last batch: take the lock before looking."""
+    _lookups: int = 0
+    """For how many batches to look up every event id first: repeats come in bursts, and a single
+    one is found by the append."""
 
     async def handle(self, job_id: int | None, command: Command) -> Outcome:
         """Apply the command and return what became of it, once that is durable.
@@ -71,11 +84,35 @@ class EventLog:
     async def run(self) -> None:
         """Write what is asked for until cancelled; then refuse what is still queued."""
         try:
+            requests = await self._next_batch()
             while True:
-                await self._commit(await self._next_batch())
+                requests = await self._commit_while_connected(requests)
         finally:
             while not self._queue.empty():
                 _fail(self._queue.get_nowait(), StoreUnavailableError("The service is stopping."))
+
+    async def _commit_while_connected(self, requests: list[_Request]) -> list[_Request]:
+        """Commit batch after batch over one session; return the batch that needs a new one."""
+        try:
+            async with self.database.working_session() as session:
+                while not session.is_closed:
+                    await self._commit(Writer(session), requests)
+                    requests = []
+                    requests = await self._next_batch()
+        except StoreUnavailableError as error:
+            self._fail_all(requests, error)
+        except asyncio.CancelledError:
+            self._fail_all(requests, StoreUnavailableError("The service is stopping."))
+            raise
+        else:
+            return requests
+        return await self._next_batch()
+
+    def _fail_all(self, requests: list[_Request], error: Exception) -> None:
+        self.senses.deaf()
+        self._heads.forget()
+        for request in requests:
+            _fail(request, error)
 
     async def _next_batch(self) -> list[_Request]:
         requests = [await self._queue.get()]
@@ -86,22 +123,18 @@ class EventLog:
         self._queued -= weight
         return requests
 
-    async def _commit(self, requests: list[_Request]) -> None:
+    async def _commit(self, writer: Writer, requests: list[_Request]) -> None:
         """Commit the requests together; one that the database refuses fails alone."""
         try:
-            answers = await self._write(requests)
+            answers = await self._write(writer, requests)
         except RefusedDataError as error:
-            await self._commit_alone(requests, error)
-        except StoreUnavailableError as error:
-            self.senses.deaf()
-            for request in requests:
-                _fail(request, error)
-        except asyncio.CancelledError:
-            for request in requests:
-                _fail(request, StoreUnavailableError("The service is stopping."))
+            self._heads.forget()
+            await self._commit_again(writer, requests, error)
+        except StoreUnavailableError:
             raise
         except Exception as error:
             log.exception("batch_failed", requests=len(requests))
+            self._heads.forget()
             for request in requests:
                 _fail(request, error)
         else:
@@ -109,73 +142,109 @@ class EventLog:
                 _answer(request, answer)
                 _tell(answer)
 
-    async def _commit_alone(self, requests: list[_Request], error: RefusedDataError) -> None:
-        if len(requests) == 1:
+    async def _commit_again(
+        self, writer: Writer, requests: list[_Request], error: RefusedDataError
+    ) -> None:
+        """Look closer: an id was told before, or one request holds what the database refuses."""
+        if error.constraint == KNOWN_ID and self._lookups < LOOKUPS:
+            self._lookups = LOOKUPS
+            await self._commit(writer, requests)
+        elif len(requests) == 1:
             log.warning("refused_by_database", error=str(error))
             _fail(requests[0], InvalidRequestError("The database refused a value of this request."))
-            return
-        for request in requests:
-            await self._commit([request])
+        else:
+            middle = len(requests) // 2
+            await self._commit(writer, requests[:middle])
+            await self._commit(writer, requests[middle:])
 
-    async def _write(self, requests: Sequence[_Request]) -> list[Outcome | Exception]:
-        async with self.store.writing() as writing:
-            batch = await self._load(writing, requests)
-            answers: list[Outcome | Exception] = []
-            for request in requests:
-                answers.append(_try(batch, request))
-                await asyncio.sleep(0)  # a large batch must not keep reads and probes waiting
-            if batch.records:
-                await writing.append(batch.records, batch.changed.values())
+    async def _write(
+        self, writer: Writer, requests: Sequence[_Request]
+    ) -> list[Outcome | Exception]:
+        """Append where the log ends, and take the lock first where another process is faster."""
+        if not self._contended:
+            answers = await self._append(writer, requests)
+            if answers is not None:
+                return answers
+        self._contended = True
+        async with writer.session.transaction():
+            await writer.lock()
+            answers = await self._append(writer, requests)
+        assert answers is not None  # noqa: S101 - nobody else can move the head that we hold
         return answers
 
-    async def _load(self, writing: Writing, requests: Sequence[_Request]) -> Batch:
-        """Read everything that the commands need, in a handful of statements."""
-        head = await writing.head()
+    async def _append(
+        self, writer: Writer, requests: Sequence[_Request]
+    ) -> list[Outcome | Exception] | None:
+        """Decide and append; None where another process appended in between."""
+        batch = await self._load(writer, requests)
+        behind = batch.head
+        answers: list[Outcome | Exception] = []
+        for request in requests:
+            answers.append(_try(batch, request))
+            await asyncio.sleep(0)  # a large batch must not keep reads and probes waiting
+        if not batch.records:
+            return answers
+        while batch.head.position >= behind.end_position:
+            await writer.add_partition(self.partition_events)
+            behind = replace(behind, end_position=behind.end_position + self.partition_events)
+        appended = await writer.append(
+            batch.records,
+            behind=behind,
+            ahead=batch.head,
+            jobs=list(batch.changed.values()),
+            spans=batch.spans,
+        )
+        if not appended:
+            return None
+        self._heads.advance(batch.head, batch.changed)
+        self._lookups = max(self._lookups - 1, 0)
+        return answers
+
+    async def _load(self, writer: Writer, requests: Sequence[_Request]) -> Batch:
+        """Read everything that the commands need and that is not known from the last batch."""
+        head = await writer.head()
         self.senses.hears(head.now)
+        self._contended = not self._heads.is_at(head)
+        if self._contended:
+            await self._heads.catch_up(writer, head)
         keys = [key for request in requests if (key := _key_of(request.command)) is not None]
-        by_key = await writing.jobs_by_key(keys) if keys else {}
+        by_key = await writer.jobs_by_key(keys) if keys else {}
         ids = {request.job_id for request in requests if request.job_id is not None}
         return Batch(
             head=head,
             policy=self.policy,
             moment_of=self.senses.moment_of,
-            jobs=await writing.jobs(ids | set(by_key.values())),
+            jobs=await self._heads.jobs(writer, ids | set(by_key.values())),
             jobs_by_key=by_key,
-            by_event_id=await _known_by_event_id(writing, requests),
-            by_seq=await _known_by_seq(writing, requests),
+            known=await _known(writer, requests) if self._lookups else {},
+            known_by_seq=await _known_by_seq(writer, requests),
         )
 
 
-async def _known_by_event_id(
-    writing: Writing, requests: Sequence[_Request]
-) -> dict[tuple[int, str], Record]:
+async def _known(writer: Writer, requests: Sequence[_Request]) -> dict[IdKey, Known]:
     asked = {
-        (request.job_id, report.event_id)
-        for request in requests
-        if request.job_id is not None and isinstance(request.command, ReportCallbacks)
-        for report in request.command.reports
+        (job_id, report.event_id)
+        for job_id, _, report in _reports(requests)
         if report.event_id is not None
     }
-    found = await writing.by_event_id(sorted(asked)) if asked else []
-    return {(record.job_id, record.event_id): record for record in found}
+    return await writer.known(sorted(asked)) if asked else {}
 
 
-async def _known_by_seq(
-    writing: Writing, requests: Sequence[_Request]
-) -> dict[tuple[int, int, int], Record]:
+async def _known_by_seq(writer: Writer, requests: Sequence[_Request]) -> dict[SeqKey, Known]:
     asked = {
-        (request.job_id, request.command.attempt, report.seq)
-        for request in requests
-        if request.job_id is not None and isinstance(request.command, ReportCallbacks)
-        for report in request.command.reports
+        (job_id, attempt, report.seq)
+        for job_id, attempt, report in _reports(requests)
         if report.event_id is None and report.seq is not None
     }
-    found = await writing.by_seq(sorted(asked)) if asked else []
-    return {
-        (record.job_id, record.attempt, record.seq): record
-        for record in found
-        if record.seq is not None
-    }
+    return await writer.known_by_seq(sorted(asked)) if asked else {}
+
+
+def _reports(requests: Sequence[_Request]) -> Iterator[tuple[int, int, Report]]:
+    """Yield every callback, with its job and attempt."""
+    for request in requests:
+        if request.job_id is not None and isinstance(request.command, ReportCallbacks):
+            for report in request.command.reports:
+                yield request.job_id, request.command.attempt, report
 
 
 def _key_of(command: Command) -> str | None:

@@ -12,8 +12,9 @@ from service.api_tokens import ApiTokens
 from service.callback_tokens import CallbackTokens
 from service.event_log import EventLog
 from service.executor import Executor
-from service.postgres import PostgresStore
+from service.postgres import Database
 from service.settings import Settings
+from service.store import Store
 from service.views import job_view
 
 
@@ -22,7 +23,8 @@ class Instance:
     """Everything that one process serves with."""
 
     settings: Settings
-    store: PostgresStore
+    database: Database
+    store: Store
     log: EventLog
     executor: Executor
     callback_tokens: CallbackTokens

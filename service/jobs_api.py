@@ -26,7 +26,6 @@ from service.errors import (
     NotFoundError,
 )
 from service.executor import ExecutorUnavailableError
-from service.postgres import Snapshot
 from service.request_schemas import (
     BIGINT,
     AsOfQuery,
@@ -40,6 +39,7 @@ from service.request_schemas import (
     parse_time,
 )
 from service.routing import MAX_HEADER, Call, Reply
+from service.store import Snapshot, Store
 from service.views import event_view, job_view, timeline_view
 
 
@@ -190,33 +190,32 @@ async def _current(call: Call[Any, Any]) -> Snapshot:
 
 async def _replay(call: Call[Any, AsOfQuery], replay: _Replay) -> Moment:
     """Feed a job's events up to `as_of`, or all of them; return the moment that this leads to."""
-    as_of = call.query.as_of
-    position, time = _as_of(as_of) if as_of else (None, None)
-    store = call.instance.store
-    async for page in store.history(call.job_id, position=position, time=time):
+    as_of, store = call.query.as_of, call.instance.store
+    position, time = await _as_of(store, as_of) if as_of else (None, None)
+    async for page in store.history(call.job_id, position=position):
         for record in page:
             replay.add(record)
         await asyncio.sleep(0)  # a long history must not keep the others waiting
     if not replay.state.exists:
         then = f" as of {as_of}" if as_of else ""
         raise JobNotFoundError(f"There is no job {call.job_id}{then}.")
-    if position is not None:
-        time = await store.time_of(position)
     now = await store.now()
-    if as_of and time is not None and time < now:
+    if time is not None and time < now:
         return Moment(now=time)
     return call.instance.log.senses.moment_of(replay.state, now)
 
 
-def _as_of(text: str) -> tuple[int | None, datetime | None]:
+async def _as_of(store: Store, text: str) -> tuple[int, datetime | None]:
+    """Return the position that a moment stands for, and its time."""
     if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGINT:
-        return int(text), None
+        return int(text), await store.time_of(int(text))
     try:
         # A plus sign in an address stands for a space.
-        return None, parse_time(re.sub(r" (?=\d\d:\d\d$)", "+", text))
+        time = parse_time(re.sub(r" (?=\d\d:\d\d$)", "+", text))
     except ValueError as error:
         wanted = FieldError("as_of", "needs a position or an RFC 3339 time")
         raise InvalidRequestError(f"as_of {wanted.message}.", errors=[wanted]) from error
+    return await store.position_at(time), time
 
 
 def _idempotency_key(call: Call[Any, Any]) -> str | None:

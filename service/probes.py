@@ -15,7 +15,7 @@ async def healthz(_call: Call[None, NoQuery]) -> Reply:
 async def readyz(call: Call[None, NoQuery]) -> Reply:
     """Answer once the log can be read."""
     try:
-        await call.instance.store.ready()
+        await call.instance.database.ready()
     except SettingsError as error:
         raise StoreUnavailableError(str(error)) from error
     return Reply(payload={"status": "ok"})

@@ -23,10 +23,11 @@ from service.executor import Executor
 from service.external import ExternalExecutor
 from service.instance import Instance, policy_of
 from service.local import LocalExecutor
-from service.postgres import PostgresStore, migrate
+from service.postgres import Database, migrate
 from service.senses import Senses
 from service.settings import ExecutorKind, Settings
 from service.state_folder import StateFolder
+from service.store import Store
 from service.supervisor import Supervisor
 
 DRAIN_SECONDS = 5.0
@@ -87,15 +88,17 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             await asyncio.to_thread(executor.check)
         stack.push_async_callback(executor.close)
         broken = asyncio.Event()
-        store = await _open_store(stack, settings, broken)
+        database = await _open_database(stack, settings, broken)
+        store = Store(database)
         if drive:
             folder.serves(await store.log_id())
         api_token = settings.api_token or folder.api_token()
         policy = policy_of(settings)
         instance = Instance(
             settings=settings,
+            database=database,
             store=store,
-            log=EventLog(store=store, policy=policy, senses=Senses(policy)),
+            log=EventLog(database=database, policy=policy, senses=Senses(policy)),
             executor=executor,
             callback_tokens=CallbackTokens(
                 settings.secret_key or folder.secret_key(),
@@ -142,35 +145,35 @@ def _executor(settings: Settings, folder: StateFolder) -> Executor:
             return ExternalExecutor()
 
 
-async def _open_store(
+async def _open_database(
     stack: AsyncExitStack, settings: Settings, broken: asyncio.Event
-) -> PostgresStore:
+) -> Database:
     if settings.database_url:
-        store = await PostgresStore.connect(settings.database_url)
-        stack.push_async_callback(_close, store)
-        await store.ready()
-        return store
+        database = await Database.connect(settings.database_url)
+        stack.push_async_callback(_close, database)
+        await database.ready()
+        return database
     embedded = EmbeddedPostgres(settings.state_dir / "postgres")
     url = await embedded.start()
     stack.push_async_callback(embedded.stop)
     await migrate(url)
-    store = await PostgresStore.connect(url)
-    stack.push_async_callback(_close, store)
-    await _start(stack, _keep_up(embedded, store), broken)
-    return store
+    database = await Database.connect(url)
+    stack.push_async_callback(_close, database)
+    await _start(stack, _keep_up(embedded, database), broken)
+    return database
 
 
-async def _close(store: PostgresStore) -> None:
+async def _close(database: Database) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(store.close(), DRAIN_SECONDS)
+        await asyncio.wait_for(database.close(), DRAIN_SECONDS)
 
 
-async def _keep_up(embedded: EmbeddedPostgres, store: PostgresStore) -> None:
+async def _keep_up(embedded: EmbeddedPostgres, database: Database) -> None:
     """Start the embedded server again whenever it is gone."""
     while True:
         await asyncio.sleep(WATCH_SECONDS)
         try:
-            await store.ready()
+            await database.ready()
         except StoreUnavailableError:
             await _start_again(embedded)
         except Exception:

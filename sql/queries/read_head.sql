@@ -1,5 +1,11 @@
--- Where the log ends, and the time that this batch is recorded at.
+-- Where the log ends, and the time at which the next batch is recorded: the database's clock,
+-- which never goes back in the log.
 select
-    clock_timestamp() as now,
-    coalesce((select e.position from events e order by e.position desc limit 1), 0) as position,
-    coalesce((select j.id from jobs j order by j.id desc limit 1), 0) as job_id
+    greatest(clock_timestamp(), recorded_at) as now,
+    position,
+    job_id,
+    counts,
+    generation,
+    coalesce((select p.end_position from log_partitions p order by p.end_position desc limit 1), 1)
+        as end_position
+from log_head

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.errors import SettingsError, StoreUnavailableError
-from service.postgres import PostgresStore, migrate
+from service.postgres import Database, migrate
 from service.statements import migrations
 from tests.conftest import StartService, with_database
 
@@ -67,7 +67,7 @@ async def test_a_service_does_not_start_on_half_of_the_migrations(
 
 
 async def test_a_database_that_is_not_there_is_told_in_a_sentence(database: str) -> None:
-    for attempt in (migrate, PostgresStore.connect):
+    for attempt in (migrate, Database.connect):
         with pytest.raises(StoreUnavailableError, match="The database cannot be reached"):
             await attempt(with_database(database, "no_such_database"))
 

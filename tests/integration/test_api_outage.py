@@ -14,10 +14,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from projections.decide import Tick
+from projections.decide import Report, ReportCallbacks
+from projections.events import Heartbeat
 from service.embedded import EmbeddedPostgres
 from service.errors import OverloadedError
-from service.postgres import LOG_LOCK, migrate
+from service.postgres import migrate
 from tests.conftest import StartService
 from tests.http import NEW_JOB, Answer, Api
 from tests.ledger import check_ledger
@@ -144,12 +145,18 @@ async def lock_holder(database: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
+HOLD = "begin; select from log_head for update"
+LET_GO = "rollback"
+BEAT = ReportCallbacks(attempt=1, reports=(Report(event=Heartbeat()),))
+
+
 async def _each_waiting(connection: Any, statement: str) -> bool:
     """Run the statement for each backend that waits for the log's lock; whether there was one."""
+    await connection.execute("select pg_stat_clear_snapshot()")  # it is in a transaction
     return bool(
         await connection.fetch(
             f"{statement} from pg_stat_activity where datname = current_database()"
-            " and wait_event = 'advisory'"
+            " and wait_event_type = 'Lock'"
         )
     )
 
@@ -158,12 +165,12 @@ async def test_more_than_can_be_written_is_refused_before_memory_grows(
     api: Api, lock_holder: Any
 ) -> None:
     job = await api.create_job()
-    await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
+    await lock_holder.execute(HOLD)
     log = api.service.instance.log
     try:
-        waiting = [asyncio.create_task(log.handle(job["id"], Tick()))]
+        waiting = [asyncio.create_task(log.handle(job["id"], BEAT))]
         while not waiting[-1].done() and len(waiting) < 50_000:
-            waiting.append(asyncio.create_task(log.handle(job["id"], Tick())))
+            waiting.append(asyncio.create_task(log.handle(job["id"], BEAT)))
             await asyncio.sleep(0)
         assert isinstance(waiting.pop().exception(), OverloadedError)
 
@@ -177,7 +184,7 @@ async def test_more_than_can_be_written_is_refused_before_memory_grows(
         assert (await api.get(f"/v1/jobs/{job['id']}")).status == 200
         assert not any(task.done() for task in waiting)
     finally:
-        await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
+        await lock_holder.execute(LET_GO)
 
     outcomes = await asyncio.gather(*waiting)
     assert {outcome.state.id for outcome in outcomes} == {job["id"]}
@@ -187,12 +194,12 @@ async def test_more_than_can_be_written_is_refused_before_memory_grows(
 async def test_what_waits_for_the_lock_is_written_once_it_is_free(
     api: Api, lock_holder: Any
 ) -> None:
-    await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
+    await lock_holder.execute(HOLD)
     making = [asyncio.create_task(api.create_job()) for _ in range(20)]
     await eventually(lambda: _each_waiting(lock_holder, "select pid"))
     assert not any(task.done() for task in making)
 
-    await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
+    await lock_holder.execute(LET_GO)
 
     assert sorted(job["id"] for job in await asyncio.gather(*making)) == list(range(1, 21))
 
@@ -204,12 +211,12 @@ async def test_a_connection_that_is_cut_hurts_one_answer_at_most(
     api: Api, lock_holder: Any, statement: str
 ) -> None:
     job = await api.create_job()
-    await lock_holder.execute("select pg_advisory_lock($1)", LOG_LOCK)
+    await lock_holder.execute(HOLD)
     waiting = asyncio.create_task(api.call_back(job, "heartbeat", {"seq": 1}))
 
     await eventually(lambda: _each_waiting(lock_holder, statement))
     assert _is_unavailable(await waiting)
-    await lock_holder.execute("select pg_advisory_unlock($1)", LOG_LOCK)
+    await lock_holder.execute(LET_GO)
 
     again = await api.call_back(job, "heartbeat", {"seq": 1})
     assert (again.status, again.json["duplicate"]) == (200, False)

@@ -1,0 +1,104 @@
+"""Other processes of a run: started, waited for, and ended whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from bench.contender import BenchError
+from bench.cores import to
+
+START_SECONDS = 120.0
+END_SECONDS = 20.0
+_URL = re.compile(r"http://127\.0\.0\.1:(\d+)")
+ROOT = Path(__file__).parent.parent
+
+
+async def output_of(
+    *words: str,
+    cores: frozenset[int],
+    given: bytes = b"",
+    folder: Path = ROOT,
+    limit: float = 600.0,
+) -> str:
+    """Run a program to its end and return what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=to(cores),
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(given), limit)
+    except TimeoutError:
+        process.kill()
+        raise BenchError(f"{words[0]} does not end.") from None
+    if process.returncode != 0:
+        raise BenchError(f"{_spoken(words)} failed: {_last_line(err.decode(errors='replace'))}")
+    return out.decode()
+
+
+@asynccontextmanager
+async def serving(
+    *words: str, log: Path, cores: frozenset[int], environ: Mapping[str, str] | None = None
+) -> AsyncIterator[int]:
+    """Run a server that says its address, `http://127.0.0.1:{port}`; its port."""
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
+            preexec_fn=to(cores),
+            start_new_session=True,
+        )
+    try:
+        yield await _said_port(process, words, log)
+    finally:
+        await _end(process)
+
+
+def python(module: str) -> tuple[str, ...]:
+    """Return the words that run one of our modules."""
+    return (sys.executable, "-m", module)
+
+
+async def _said_port(process: asyncio.subprocess.Process, words: tuple[str, ...], log: Path) -> int:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            while process.returncode is None:
+                if said := _URL.search(log.read_text(errors="replace")):
+                    return int(said[1])
+                await asyncio.sleep(0.05)
+    why = _last_line(log.read_text(errors="replace"))
+    raise BenchError(f"{_spoken(words)} does not start: {why}")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End the server and whatever it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), END_SECONDS)
+
+
+def _spoken(words: tuple[str, ...]) -> str:
+    return " ".join(
+        Path(words[0]).name if not number else word for number, word in enumerate(words)
+    )
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1][:500]

@@ -1,0 +1,2 @@
+\set version random(1, 1000000000)
+insert into floor_events (job_id, version, attempt, event_id, type, source, trace_id, seq, occurred_at, recorded_at, rule, data, hash) values (:client_id + 1, :version, 1, gen_random_uuid(), 'heartbeat', 'trainer', '019f0000-0000-7000-8000-000000000001', :version, clock_timestamp(), clock_timestamp(), null, '{"gpu": {"memory_mb": 21017, "utilization": 97}, "batch": 17, "epoch": 12, "epochs": 1000000, "batches": 100, "metrics": {"lr": 0.01, "loss": 3.57142, "mAP50": 0.10714, "mAP50-95": 0.075}, "progress": 0.000011}', sha256('one'));

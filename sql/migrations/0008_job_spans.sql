@@ -1,0 +1,39 @@
+-- How the fleet stood at any position: a row for each event that changed where a job stands, and
+-- for each job from which event to which it was not final.
+
+create table job_spans (
+    position       bigint      primary key,
+    job_id         bigint      not null,
+    version        bigint      not null,
+    recorded_at    timestamptz not null,
+    status         text        not null,
+    attempt        integer     not null,
+    verdict        text        not null,
+    reason_code    text        not null,
+    reason_message text        not null,
+    counts         jsonb       not null
+);
+
+comment on table job_spans is 'From this position on the job stood like this, until its next row.';
+comment on column job_spans.counts is 'How many jobs had each status from this position on.';
+
+create index job_spans_by_job on job_spans (job_id, position);
+
+alter table jobs
+    add column first_position bigint,
+    add column final_position bigint;
+
+update jobs set
+    first_position = (select min(e.position) from events e where e.job_id = jobs.id),
+    final_position = (
+        select min(e.position) from events e
+        where e.job_id = jobs.id and e.rule is null
+            and e.type in ('succeeded', 'failed', 'cancelled'));
+
+alter table jobs alter column first_position set not null;
+create index jobs_alive on jobs using gist (int8range(first_position, final_position));
+
+comment on column jobs.first_position is 'The position of the job''s first event.';
+comment on column jobs.final_position is 'The position of the event that made the job final.';
+
+grant select, insert on job_spans to epochlog_service;

@@ -1,0 +1,2 @@
+-- $1 how many positions
+select add_log_partition($1)
