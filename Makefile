@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check format serve clean
+.PHONY: help demo test unit check format serve bench clean
 
 help:  ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: $(VENV)/.check  ## Format the code and mend what lint can mend
 serve: $(VENV)/.demo  ## Start the service on this machine
 	$(BIN)/epochlog serve
 
+bench: $(VENV)/.bench  ## Measure beside floors and peers; ARGS="--quick --only callbacks"
+	$(BIN)/python -m bench $(ARGS)
+
 clean:  ## Remove the environment and the caches (never the state folder)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -47,6 +50,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.check: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the service and the checks ..."
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the service and what it is measured beside ..."
+	$(PIP) --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo $(VENV)/.check

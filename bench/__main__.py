@@ -6,13 +6,15 @@ import shlex
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
 import uvloop
 from rich.console import Console
+from rich.status import Status
 
 from bench.contender import Part
 from bench.machine import describe
@@ -24,6 +26,8 @@ from bench.stage import Pace, Stage, server
 RESULTS = Path(__file__).parent / "results"
 FULL = Pace(seconds=5.0, warm_up=1.5, rounds=5, quick=False)
 QUICK = Pace(seconds=2.0, warm_up=0.5, rounds=1, quick=True)
+WIDTH = 120
+"""Where the output is no terminal."""
 NAMES = ", ".join(part.name for part in PARTS)
 
 Only = Annotated[str, typer.Option(help=f"Parts to run, with commas between: {NAMES}.")]
@@ -35,7 +39,7 @@ Out = Annotated[Path | None, typer.Option(help="The JSON file to write.")]
 
 def bench(
     only: Only = "",
-    quick: Quick = False,  # noqa: FBT002 - a switch of the command line
+    quick: Quick = False,
     seconds: Seconds = None,
     rounds: Rounds = None,
     out: Out = None,
@@ -57,7 +61,7 @@ def _chosen(only: str) -> list[Part]:
 
 
 async def _run(parts: list[Part], pace: Pace, date: str, path: Path) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     results = []
     async with server() as (url, folder), AsyncExitStack() as stack:
@@ -66,15 +70,22 @@ async def _run(parts: list[Part], pace: Pace, date: str, path: Path) -> None:
         stage = Stage(url, folder, pace, stack)
         for part in parts:
             with console.status(part.name) as status:
-                name = part.name
-                result = await run(part, stage, lambda step: status.update(f"{name}: {step}"))
-            results.append(result)
-            console.print(*tables(result), sep="\n")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            told = document(machine, date, command, pace, results)
-            path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+                results.append(await run(part, stage, partial(_show, status, part.name)))
+            console.print(*tables(results[-1]), sep="\n")
+            _write(path, document(machine, date, command, pace, results))
     console.print(f"The figures, slice by slice: {path}")
 
 
+def _show(status: Status, part: str, step: str) -> None:
+    status.update(f"{part}: {step}")
+
+
+def _write(path: Path, told: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+
 if __name__ == "__main__":
-    typer.run(bench)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(bench)
+    app()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from bench.stage import Stage
@@ -41,10 +41,19 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
+class Compare:
+    """Two contenders that are put in proportion."""
+
+    of: Contender
+    to: Contender
+    by: Literal["rate", "p50_ms", "p99_ms"] = "rate"
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """Contenders that take turns, and which of them are put in proportion: (one, to the other)."""
+    """Contenders that take turns, and which of them are put in proportion."""
 
     name: str
     title: str
     contenders: tuple[Contender, ...]
-    ratios: tuple[tuple[str, str], ...]
+    ratios: tuple[Compare, ...]

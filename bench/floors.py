@@ -112,22 +112,32 @@ async def _floor_table(stage: Stage) -> str:
     return url
 
 
+async def bare_server(stage: Stage) -> int:
+    """Return the port of the one bare server of this part."""
+    if "bare" not in stage.shared:
+        log = stage.folder / "bare.log"
+        server = serving(*python("bench.bare_server"), log=log, cores=SERVER)
+        stage.shared["bare"] = await stage.stack.enter_async_context(server)
+    port: int = stage.shared["bare"]
+    return port
+
+
+def bare_trainers(number: int) -> list[Trainer]:
+    """Return trainers whom the bare server believes."""
+    return [Trainer(job_id=one, token=TOKEN) for one in range(1, number + 1)]
+
+
 def bare_post(connections: int) -> Contender:
     """Return the floor of our heartbeats: the same requests, answered by next to nothing."""
 
     async def open_(stage: Stage) -> Measure:
-        if "bare" not in stage.shared:
-            server = serving(
-                *python("bench.bare_server"), log=stage.folder / "bare.log", cores=SERVER
-            )
-            stage.shared["bare"] = await stage.stack.enter_async_context(server)
         load = Load(
-            port=stage.shared["bare"],
+            port=await bare_server(stage),
             connections=connections,
             seconds=stage.pace.seconds,
             warm_up=stage.pace.warm_up,
             kind="heartbeats",
-            trainers=[Trainer(job_id=number, token=TOKEN) for number in range(1, connections + 1)],
+            trainers=bare_trainers(connections),
         )
 
         async def measure() -> Measured:

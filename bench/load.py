@@ -41,6 +41,8 @@ class Load(BaseModel):
     paths: list[str] = []
     token: str = ""
     run_ids: list[str] = []
+    pace: float = 0.0
+    """Requests a second in all, sent by the clock; 0: as fast as they are answered."""
 
     def source(self, number: int) -> Iterator[bytes]:
         """Return what the connection of this number sends."""
@@ -65,6 +67,9 @@ class Seen(BaseModel):
     p99_ms: float
     errors: dict[str, int]
     said: str = Field("", description="the first answer that was an error")
+    positions: list[tuple[int, float]] = Field(
+        [], description="of a paced load: each position in the measured time, and when it was said"
+    )
 
     def measured(self, size: int = 1, more_errors: dict[str, int] | None = None) -> Measured:
         """Return it as a slice, where each answer stands for `size` events."""
@@ -87,6 +92,7 @@ class Tally:
     answers_in_all: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     said: str = ""
+    positions: list[tuple[int, float]] | None = None
 
     def answer(self, status: bytes, body: bytes, sent: float, now: float) -> None:
         """Count one answer."""
@@ -96,6 +102,8 @@ class Tally:
         self.answers_in_all += 1
         if self.begin <= now < self.end:
             self.latencies.append(now - sent)
+            if self.positions is not None:
+                self.positions.append((position_in(body), now))
 
     def wrong(self, name: str, body: bytes) -> None:
         """Count one error, and keep the first one's words."""
@@ -106,9 +114,12 @@ class Tally:
 class Connection(asyncio.Protocol):
     """Sends a request, waits for its answer, sends the next."""
 
-    def __init__(self, source: Iterator[bytes], tally: Tally) -> None:
-        """Take what to send, and who counts."""
-        self.idle = asyncio.get_running_loop().create_future()
+    def __init__(self, source: Iterator[bytes], tally: Tally, interval: float = 0.0) -> None:
+        """Take what to send, who counts, and the seconds between two requests (0: none)."""
+        self._loop = asyncio.get_running_loop()
+        self.idle = self._loop.create_future()
+        self._interval = interval
+        self._due = self._loop.time()
         self._source = source
         self._tally = tally
         self._received = b""
@@ -129,10 +140,13 @@ class Connection(asyncio.Protocol):
         self._received = b""
         now = time.perf_counter()
         self._tally.answer(received[9:12], received[head + 4 :], self._sent, now)
-        if now < self._tally.end:
-            self._send()
-        else:
+        if now >= self._tally.end:
             self._rest()
+        elif self._interval:
+            self._due += self._interval
+            self._loop.call_at(self._due, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A server that hangs up is an error."""
@@ -150,6 +164,13 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
 
+def position_in(body: bytes) -> int:
+    """Return the first position that a JSON text names."""
+    text = body[body.find(b'"position":') + 11 :].lstrip()
+    end = next((at for at, byte in enumerate(text) if not 48 <= byte <= 57), len(text))
+    return int(text[:end])
+
+
 def _length(head: bytes) -> int:
     """Return how long the body of an answer is."""
     start = head.lower().find(b"content-length:")
@@ -159,13 +180,14 @@ def _length(head: bytes) -> int:
 async def drive(load: Load) -> Seen:
     """Send the load and return what was seen."""
     begin = time.perf_counter() + load.warm_up
-    tally = Tally(begin, begin + load.seconds)
+    tally = Tally(begin, begin + load.seconds, positions=[] if load.pace else None)
+    interval = load.connections / load.pace if load.pace else 0.0
     loop = asyncio.get_running_loop()
     waits = []
     for number in range(load.connections):
         source = load.source(number)
         _, connection = await loop.create_connection(
-            lambda source=source: Connection(source, tally),  # type: ignore[misc]
+            lambda source=source: Connection(source, tally, interval),  # type: ignore[misc]
             "127.0.0.1",
             load.port,
             family=socket.AF_INET,
@@ -188,6 +210,7 @@ def _seen(tally: Tally, seconds: float) -> Seen:
         p99_ms=quantile(latencies, 0.99) * 1000,
         errors=dict(tally.errors),
         said=tally.said,
+        positions=tally.positions or [],
     )
 
 

@@ -26,6 +26,7 @@ async def output_of(
     cores: frozenset[int],
     given: bytes = b"",
     folder: Path = ROOT,
+    environ: Mapping[str, str] | None = None,
     limit: float = 600.0,
 ) -> str:
     """Run a program to its end and return what it wrote."""
@@ -35,6 +36,7 @@ async def output_of(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, **(environ or {})},
         preexec_fn=to(cores),
     )
     try:
@@ -78,11 +80,21 @@ async def _said_port(process: asyncio.subprocess.Process, words: tuple[str, ...]
     with suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS):
             while process.returncode is None:
-                if said := _URL.search(log.read_text(errors="replace")):
+                said = _URL.search(_text(log))
+                if said and await _answers(int(said[1])):
                     return int(said[1])
                 await asyncio.sleep(0.05)
-    why = _last_line(log.read_text(errors="replace"))
+    why = _last_line(_text(log))
     raise BenchError(f"{_spoken(words)} does not start: {why}")
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -98,6 +110,10 @@ def _spoken(words: tuple[str, ...]) -> str:
     return " ".join(
         Path(words[0]).name if not number else word for number, word in enumerate(words)
     )
+
+
+def _text(log: Path) -> str:
+    return log.read_text(errors="replace")
 
 
 def _last_line(text: str) -> str:

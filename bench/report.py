@@ -38,7 +38,8 @@ def tables(result: Result) -> Iterator[RenderableType]:
         table.add_row(figure.name, *_cells(figure))
     yield table
     for ratio in result.ratios:
-        yield Text(f"  {ratio.value:7.2f} × {ratio.to}:  {ratio.of}")
+        by = "" if ratio.by == "rate" else f", {ratio.by.removesuffix('_ms')}"
+        yield Text(f"  {ratio.value:8.2f} = {ratio.of}{by} / {ratio.to}{by}")
     for figure in result.figures:
         if said := next((one.said for one in figure.slices if one.said), ""):
             yield Text(f"  the first error of {figure.name}: {said}", style="red")
@@ -48,7 +49,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
 def _cells(figure: Figure) -> tuple[RenderableType, ...]:
     if figure.missing:
         return (Text(f"not had: {figure.missing}", style="yellow"), "", "", "")
-    errors = ", ".join(f"{count} × {name}" for name, count in figure.errors.items())
+    errors = ", ".join(f"{count} {name}" for name, count in figure.errors.items())
     return (
         f"{figure.rate:,.0f} {figure.unit.removesuffix('/s')}",
         _number(figure.milliseconds("p50_ms")),

@@ -43,6 +43,7 @@ class Ratio:
 
     of: str
     to: str
+    by: str
     value: float
 
 
@@ -75,8 +76,8 @@ async def run(part: Part, stage: Stage, say: Callable[[str], None]) -> Result:
 async def _open(contender: Contender, figure: Figure, stage: Stage) -> Measure | None:
     try:
         return await contender.open(stage)
-    except BenchError as error:
-        figure.missing = str(error)
+    except Exception as error:
+        figure.missing = _why(error)
         return None
 
 
@@ -85,19 +86,27 @@ async def _measure(figure: Figure, measure: Measure | None) -> None:
         return
     try:
         figure.slices.append(await measure())
-    except BenchError as error:
-        figure.missing = str(error)
+    except Exception as error:
+        figure.missing = _why(error)
+
+
+def _why(error: Exception) -> str:
+    """Say why a figure is missing; whatever it was, the other contenders are measured."""
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
 
 
 def _ratios(part: Part, figures: list[Figure]) -> list[Ratio]:
     by_name = {figure.name: figure for figure in figures if not figure.missing}
     return [
-        Ratio(of, to, median(_quotients(by_name[of], by_name[to])))
-        for of, to in part.ratios
-        if of in by_name and to in by_name
+        Ratio(one.of.name, one.to.name, one.by, median(quotients))
+        for one in part.ratios
+        if one.of.name in by_name and one.to.name in by_name
+        if (quotients := _quotients(by_name[one.of.name], by_name[one.to.name], one.by))
     ]
 
 
-def _quotients(one: Figure, other: Figure) -> list[float]:
-    pairs = zip(one.slices, other.slices, strict=True)
-    return [a.rate / b.rate if b.rate else 0.0 for a, b in pairs]
+def _quotients(one: Figure, other: Figure, by: str) -> list[float]:
+    pairs = [
+        (getattr(a, by), getattr(b, by)) for a, b in zip(one.slices, other.slices, strict=True)
+    ]
+    return [a / b for a, b in pairs if a is not None and b]

@@ -32,6 +32,10 @@ class Pace:
     rounds: int
     quick: bool
 
+    def scaled(self, events: int) -> int:
+        """Return how many events a history of this size has in this run."""
+        return events // 10 if self.quick else events
+
 
 @dataclass(slots=True)
 class Stage:
@@ -46,11 +50,19 @@ class Stage:
     numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def database(self, template: str = "template1") -> str:
-        """Make a database and return its URL."""
+        """Make a database that lives as long as the part, and return its URL."""
         name = f"bench_{next(self.numbers)}"
-        connection = await self.connect(self.server)
-        await connection.execute(f"create database {name} template {template}")
+        await self.on_server(f"create database {name} template {template}")
+        self.stack.push_async_callback(self.on_server, f"drop database {name} with (force)")
         return with_database(self.server, name)
+
+    async def on_server(self, command: str) -> None:
+        """Run a command that concerns the server as a whole."""
+        connection = await asyncpg.connect(self.server)
+        try:
+            await connection.execute(command)
+        finally:
+            await connection.close()
 
     async def migrated(self) -> str:
         """Make a database that holds our empty log and return its URL."""

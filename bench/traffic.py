@@ -20,10 +20,10 @@ _SAID = (
     b'"lr":%.6f},"gpu":{"utilization":%d,"memory_mb":%d}}'
 )
 _POST = (
-    b"POST %b HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %b\r\n"
+    b"POST %b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n"
     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 )
-_GET = b"GET %b HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %b\r\n\r\n"
+_GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n\r\n"
 
 
 class Trainer(BaseModel):

@@ -15,6 +15,7 @@ GENESIS = "0" * 64
 """Stands for the hash before a job's first event."""
 
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def link(record: Record, previous: str) -> str:
@@ -32,32 +33,30 @@ def canonical(record: Record) -> bytes:
     Times are UTC with six decimals. A number that is whole is written without fraction or
     exponent, because PostgreSQL's jsonb keeps the value of a number and not its spelling.
     """
-    fields = {
-        "position": record.position,
-        "job_id": record.job_id,
-        "version": record.version,
-        "attempt": record.attempt,
-        "event_id": record.event_id,
-        "type": record.type,
-        "source": record.source.value,
-        "trace_id": record.trace_id,
-        "seq": record.seq,
-        "occurred_at": _time(record.occurred_at),
-        "recorded_at": _time(record.recorded_at),
-        "rule": record.rule,
-        "data": _normal(encode(record.event) if record.stored is None else record.stored),
-    }
-    return _json(fields)
+    data = spelled(record)
+    rule = "null" if record.rule is None else f'"{record.rule}"'
+    seq = "null" if record.seq is None else record.seq
+    return (  # only the data can hold what JSON has to escape
+        f'{{"attempt":{record.attempt},"data":{data}'
+        f',"event_id":"{record.event_id}","job_id":{record.job_id}'
+        f',"occurred_at":"{_time(record.occurred_at)}","position":{record.position}'
+        f',"recorded_at":"{_time(record.recorded_at)}","rule":{rule},"seq":{seq}'
+        f',"source":"{record.source.value}","trace_id":"{record.trace_id}"'
+        f',"type":"{record.type}","version":{record.version}}}'
+    ).encode()
+
+
+def spelled(record: Record) -> str:
+    """Return the record's data in canonical form."""
+    if record.spelled is None:
+        data = encode(record.event) if record.stored is None else record.stored
+        record.spelled = _text(_normal(data))
+    return record.spelled
 
 
 def spelling(event: Event) -> bytes:
     """Return the one byte form of what an event says: its type and its data."""
-    return _json({"type": type_of(event), "data": _normal(encode(event))})
-
-
-def _json(value: Any) -> bytes:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    return _text({"type": type_of(event), "data": _normal(encode(event))}).encode()
 
 
 def _as_float(value: int) -> float | str:
@@ -69,18 +68,21 @@ def _as_float(value: int) -> float | str:
 
 
 def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def _normal(value: Any) -> Any:
-    match value:
-        case float() if value.is_integer():
-            return int(Decimal(repr(value)))  # int(1e23) would not be the 10**23 that jsonb keeps
-        case int() if not _SMALLEST <= value <= _LARGEST:
-            return _normal(_as_float(value))
-        case Mapping():
-            return {str(name): _normal(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_normal(item) for item in value]
-        case _:
-            return value
+    kind = type(value)
+    if value is None or kind is str or kind is bool:
+        return value
+    if kind is int:
+        return value if _SMALLEST <= value <= _LARGEST else _normal(_as_float(value))
+    if kind is float:  # int(1e23) would not be the 10**23 that jsonb keeps
+        return int(Decimal(repr(value))) if value.is_integer() else value
+    if kind is dict or isinstance(value, Mapping):
+        return {str(name): _normal(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normal(item) for item in value]
+    return value

@@ -16,7 +16,7 @@ from projections.events import (
     Succeeded,
 )
 from projections.failures import failure_from_exit, failure_from_result, failure_from_stop
-from projections.health import ALARMING, Verdict, assess, silent_seconds
+from projections.health import ALARMING, Verdict, assess, recorded_verdict, silent_seconds
 from projections.job import Cancel, Exit, JobState, JobStatus
 from projections.policy import Moment, Policy
 from projections.rules import Rule
@@ -24,7 +24,7 @@ from projections.rules import Rule
 
 def next_decision(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     """Return the one decision that is due now, or None; the first rule that speaks wins."""
-    if not state.exists or state.status.is_final:
+    if not state.exists or state.status.is_final or _all_is_well(state, moment, policy):
         return None
     for rule in (
         _after_failure,
@@ -40,6 +40,17 @@ def next_decision(state: JobState, moment: Moment, policy: Policy) -> Event | No
         if decision is not None:
             return decision
     return None
+
+
+def _all_is_well(state: JobState, moment: Moment, policy: Policy) -> bool:
+    """Return whether this is a training that has just called back: then no rule has to be asked."""
+    if state.status is not JobStatus.RUNNING or state.alive_at != moment.now:
+        return False
+    if state.failure or state.result or state.exit or state.cancel or state.stop:
+        return False
+    if moment.unreachable or state.verdict in ALARMING or state.advanced_at is None:
+        return False
+    return (moment.now - state.advanced_at).total_seconds() < policy.stall_timeout
 
 
 def retry_delay(tries: int, policy: Policy) -> float:
@@ -231,18 +242,11 @@ def _by_verdict(state: JobState, moment: Moment, policy: Policy) -> Event | None
     }.get(health.verdict)
     return HealthChanged(
         verdict=health.verdict,
-        previous=_previous_verdict(state),
+        previous=recorded_verdict(state),
         alive_at=_text(health.alive_at),
         advanced_at=_text(health.advanced_at),
         timeout_seconds=timeout,
     )
-
-
-def _previous_verdict(state: JobState) -> str:
-    """Only alarms and their ends are recorded; before the first one nothing was wrong."""
-    if state.verdict in ALARMING or state.status is not JobStatus.RUNNING:
-        return state.verdict
-    return Verdict.UNKNOWN if state.alive_at is None else Verdict.HEALTHY
 
 
 def _cancelled(state: JobState, because: tuple[int, ...]) -> Cancelled:

@@ -171,9 +171,10 @@ def _reported(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:
 
 def _delivery(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:
     """Note that the answer will tell the trainer of the cancel, if it is the first to do so."""
+    if state.cancel is None or state.cancel.delivered is not None:
+        return ()
     ends = any(isinstance(report.event, Done) for report in command.reports)
-    current = command.attempt == state.attempt and not state.status.is_final
-    if ends or not current or state.cancel is None or state.cancel.delivered is not None:
+    if ends or command.attempt != state.attempt or state.status.is_final:
         return ()
     told = CancelDelivered(because=(state.cancel.position,))
     return (Draft(event=told, source=Source.API, attempt=command.attempt),)
@@ -215,8 +216,10 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
     if event is None:
         return ()
     kept = (command.evidence,) if command.evidence and isinstance(event, Exited) else ()
+    at = command.sighting.at if isinstance(command.sighting, Gone) else None
     return tuple(
-        Draft(event=item, source=Source.WATCHER, attempt=command.attempt) for item in (*kept, event)
+        Draft(event=item, source=Source.WATCHER, attempt=command.attempt, occurred_at=at)
+        for item in (*kept, event)
     )
 
 

@@ -107,6 +107,36 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeats:
+    """A run of heartbeats, compacted: what they said together, where the last of them stood.
+
+    A fold takes it for the whole run; what they said one by one is in the range's archive.
+    """
+
+    TYPE: ClassVar = "heartbeats"
+    from_version: int
+    """The version of the first of them; the last one's is the record's own."""
+    from_position: int
+    count: int
+    first_at: str
+    last_at: str
+    min_gap_seconds: float
+    max_gap_seconds: float
+    """The longest silence between two of them."""
+    seqs: tuple[tuple[int, int], ...] = ()
+    """The trainer's own count of them: the first and last of each stretch without a hole."""
+    advanced_at: str | None = None
+    """When the last one came that brought a new epoch or batch, if one did."""
+    epoch: int | None = None
+    epochs: int | None = None
+    progress: float | None = None
+    batch: int | None = None
+    batches: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    gpu: Data = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerEvent:
     """Something the trainer names itself, such as `epoch_end` or `checkpoint_saved`."""
 
@@ -274,6 +304,7 @@ Event = (
     | Running
     | Adopted
     | Heartbeat
+    | Heartbeats
     | TrainerEvent
     | Done
     | Exited
@@ -300,6 +331,7 @@ KINDS: Mapping[str, type[Event]] = {
 _FIELDS: Mapping[str, frozenset[str]] = {
     name: frozenset(f.name for f in fields(kind)) - {"extra"} for name, kind in KINDS.items()
 }
+_SCALARS = frozenset({str, int, float, bool})
 _OPEN = frozenset({"heartbeat", "trainer_event", "done"})  # what a trainer sends may hold more
 _TUPLES = frozenset({"because", "artifacts"})
 
@@ -316,9 +348,13 @@ class Draft:
     occurred_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Record:
-    """An event as the log keeps it: whose, where in the order, and when."""
+    """An event as the log keeps it: whose, where in the order, and when.
+
+    Nothing changes a record that is in the log; it is not frozen because every callback makes one,
+    and a frozen one takes three times as long to make.
+    """
 
     position: int
     job_id: int
@@ -336,6 +372,8 @@ class Record:
     hash: str = ""
     stored: Data | None = field(default=None, compare=False, repr=False)
     """The data as it lies in the log: a newer build's may say more than this one reads."""
+    spelled: str | None = field(default=None, init=False, compare=False, repr=False)
+    """The data in canonical form, where somebody has spelled it out already."""
 
     @property
     def type(self) -> str:
@@ -352,9 +390,12 @@ def encode(event: Event) -> dict[str, Any]:
     """Return the event's data as stored: JSON values only, absent where they say nothing."""
     if isinstance(event, Unrecognised):
         return dict(event.data)
-    said = {f.name: getattr(event, f.name) for f in fields(event) if f.name != "extra"}
-    data = {name: _plain(value) for name, value in said.items() if not _says_nothing(value)}
-    return {**getattr(event, "extra", {}), **data}
+    data: dict[str, Any] = dict(getattr(event, "extra", ()))
+    for name in _FIELDS[event.TYPE]:
+        value = getattr(event, name)
+        if value is not None and value != () and value != {}:  # those say nothing
+            data[name] = _plain(value)
+    return data
 
 
 def decode(type_name: str, data: Data) -> Event:
@@ -373,23 +414,22 @@ def decode(type_name: str, data: Data) -> Event:
     return kind(**values)
 
 
-def _says_nothing(value: object) -> bool:
-    return value is None or value in ((), {})
-
-
 def _plain(value: Any) -> Any:
-    match value:
-        case StrEnum():
-            return value.value
-        case tuple():
-            return [_plain(item) for item in value]
-        case Mapping():
-            return dict(value)
-        case _:
-            return value
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return dict(value)
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _revived(name: str, value: Any) -> Any:
     if name == "failure_class":
         return FailureClass(value)
+    if name == "seqs":
+        return tuple((first, last) for first, last in value)
     return tuple(value) if name in _TUPLES else value

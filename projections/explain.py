@@ -11,6 +11,7 @@ from projections.events import (
     Done,
     Exited,
     Heartbeat,
+    Heartbeats,
     Record,
     Succeeded,
     TrainerEvent,
@@ -91,7 +92,7 @@ class Inquiry:
         self._note_overruled(record)
         self._conflicts.note(self.state, record, rule)
         self.state = evolve(self.state, record)
-        routine = isinstance(record.event, Heartbeat | TrainerEvent)
+        routine = isinstance(record.event, Heartbeat | Heartbeats | TrainerEvent)
         if not routine or record.position in self.state.decided_by:
             self._kept[record.position] = record
 
@@ -101,6 +102,16 @@ class Inquiry:
         if isinstance(record.event, Cancelled) and result is not None and result.succeeded:
             done = self._kept[result.position]
             self._ignored.append(_ignored(done, Rule.CANCEL_WAS_HEARD))
+
+    @property
+    def set_aside(self) -> int:
+        """How many records did not count so far."""
+        return len(self._ignored)
+
+    @property
+    def contradictions(self) -> int:
+        """How many conflicts were found so far."""
+        return len(self._conflicts)
 
     def finished(self, moment: Moment, policy: Policy) -> Explanation:
         """Return the explanation of the records so far, at this moment."""
@@ -139,6 +150,9 @@ class _Conflicts:
         self._failed: dict[int, tuple[int, str]] = {}  # attempt → its failure, and the reason
         self._ended_badly: dict[int, tuple[int, str]] = {}  # attempt → its exit, in words
         self._pending: list[Conflict] = []
+
+    def __len__(self) -> int:
+        return len(self._pending)
 
     def note(self, before: JobState, record: Record, rule: Rule | None) -> None:
         match record.event:

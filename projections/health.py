@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from projections.job import JobState, JobStatus
-from projections.policy import Moment, Policy
+from projections.policy import Moment, Policy, View
 
 
 class Verdict(StrEnum):
@@ -47,6 +47,15 @@ def assess(state: JobState, moment: Moment, policy: Policy) -> Health:
     )
 
 
+def recorded_verdict(state: JobState) -> Verdict:
+    """Return the verdict that the log holds: only alarms and their ends are recorded as such."""
+    if state.verdict in ALARMING:
+        return Verdict(state.verdict)
+    if state.status is not JobStatus.RUNNING:
+        return Verdict.NOT_RUNNING
+    return Verdict.UNKNOWN if state.alive_at is None else Verdict.HEALTHY
+
+
 def silent_seconds(state: JobState, moment: Moment) -> float:
     """Return for how long the attempt could have called back and did not."""
     heard = _latest(state.alive_at, state.running_since, moment.listening_since)
@@ -54,7 +63,9 @@ def silent_seconds(state: JobState, moment: Moment) -> float:
 
 
 def _verdict(state: JobState, moment: Moment, policy: Policy) -> Verdict:
-    if state.status is not JobStatus.RUNNING:
+    if moment.view is View.RECORDED:
+        return recorded_verdict(state)
+    if state.status is not JobStatus.RUNNING or (moment.view is View.OCCURRED and _is_over(state)):
         return Verdict.NOT_RUNNING
     if moment.unreachable:
         return Verdict.UNREACHABLE
@@ -68,6 +79,11 @@ def _verdict(state: JobState, moment: Moment, policy: Policy) -> Verdict:
     return Verdict.HEALTHY
 
 
+def _is_over(state: JobState) -> bool:
+    """Return whether the attempt had ended, though nobody had decided so yet."""
+    return state.exit is not None or state.result is not None
+
+
 def _may_have_called_unheard(state: JobState, moment: Moment, policy: Policy) -> bool:
     """Return whether the silence is too long for health and, unheard by us, no proof of death."""
     heard = _latest(state.alive_at, state.running_since)
@@ -75,7 +91,11 @@ def _may_have_called_unheard(state: JobState, moment: Moment, policy: Policy) ->
 
 
 def _latest(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
+    latest: datetime | None = None
+    for moment in moments:
+        if moment is not None and (latest is None or moment > latest):
+            latest = moment
+    return latest
 
 
 def _seconds_since(moment: datetime | None, now: datetime) -> float:

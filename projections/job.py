@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -188,5 +189,17 @@ def stands_alike(one: JobState, other: JobState) -> bool:
         one.status is other.status
         and one.attempt == other.attempt
         and one.verdict == other.verdict
+        and (one.alive_at is None) == (other.alive_at is None)  # else its health is not known
         and one.reason == other.reason
     )
+
+
+def counted(counts: Mapping[str, int], before: JobState, after: JobState) -> Mapping[str, int]:
+    """Return how many jobs have each status after one of them has changed."""
+    if before.exists and before.status is after.status:
+        return counts
+    moved = dict(counts)
+    if before.exists:
+        moved[before.status.value] = moved.get(before.status.value, 0) - 1
+    moved[after.status.value] = moved.get(after.status.value, 0) + 1
+    return moved

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+
+
+class View(StrEnum):
+    """Two ways to see a moment of the past; they differ by what was heard of too late."""
+
+    RECORDED = "recorded"  # what the log held by then: what we believed
+    OCCURRED = "occurred"  # what had happened by then, whenever it was recorded: what was true
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +51,5 @@ class Moment:
     """The executor cannot be asked at present; its silence proves nothing either."""
     reachable_at: datetime | None = None
     """When the process or pod was last seen by whoever asks; the log notes only the first time."""
+    view: View | None = None
+    """How a moment of the past is seen; None where it is now, and our own senses tell."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from projections.events import Callback, Done, Event, Heartbeat, TrainerEvent
+from projections.events import Callback, Done, Event, Heartbeat, Heartbeats, TrainerEvent
 
 _LARGEST_COUNT = 2**53  # what JSON's readers agree on
 _MOST_METRICS = 200  # names; a trainer that puts the step into the name would fill the state
@@ -27,13 +27,11 @@ class Progress:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def advance(progress: Progress, event: Callback) -> Progress:
+def advance(progress: Progress, event: Callback | Heartbeats) -> Progress:
     """Return the progress after one callback of the current attempt."""
     match event:
-        case Heartbeat(epoch=epoch, batch=batch, batches=batches):
-            progress = replace(progress, epochs=event.epochs or progress.epochs)
-            progress = _with_metrics(progress, epoch, batch, event.metrics)
-            return _with_fraction(_to(progress, epoch, batch, batches), event.progress)
+        case Heartbeat() | Heartbeats():
+            return _beaten(progress, event)
         case TrainerEvent(type="epoch_end", data=data):
             epoch = whole_number(data.get("epoch"))
             progress = _with_metrics(progress, epoch, None, numbers_in(data.get("metrics")))
@@ -43,6 +41,23 @@ def advance(progress: Progress, event: Callback) -> Progress:
         case Done(metrics=metrics, status=status):
             progress = _with_metrics(progress, None, None, metrics)
             return replace(progress, fraction=1.0) if status == "succeeded" else progress
+
+
+def _beaten(progress: Progress, beat: Heartbeat | Heartbeats) -> Progress:
+    """Return the progress after a heartbeat, in one step: most of the log is heartbeats."""
+    epoch, batch, batches = _furthest(progress, beat.epoch, beat.batch, beat.batches)
+    epochs = beat.epochs or progress.epochs
+    fraction = beat.progress
+    if fraction is None:
+        fraction = _fraction(epoch, epochs, batch, batches)
+    return Progress(
+        epoch=epoch,
+        epochs=epochs,
+        batch=batch,
+        batches=batches,
+        fraction=max(progress.fraction, min(fraction, 1.0)),
+        metrics=_merged(progress, beat.epoch, beat.batch, beat.metrics),
+    )
 
 
 def checkpoint_in(event: Callback) -> str | None:
@@ -57,7 +72,10 @@ def checkpoint_in(event: Callback) -> str | None:
 def completed_epoch(event: Event) -> int | None:
     """Return the epoch that a callback reports as complete, if it does."""
     match event:
-        case Heartbeat(epoch=int(epoch), batch=None, metrics=metrics) if metrics and epoch > 0:
+        case (
+            Heartbeat(epoch=int(epoch), batch=None, metrics=metrics)
+            | Heartbeats(epoch=int(epoch), batch=None, metrics=metrics)
+        ) if metrics and epoch > 0:
             return epoch
         case TrainerEvent(type="epoch_end", data=data):
             return whole_number(data.get("epoch"))
@@ -85,28 +103,46 @@ def numbers_in(value: Any) -> dict[str, float]:
 
 def _is_number(value: Any) -> bool:
     """Tell numbers that a float can hold from everything else that JSON can."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and abs(value) < 1e300
+    kind = type(value)
+    return (kind is float or kind is int) and abs(value) < 1e300
 
 
 def _with_metrics(
     progress: Progress, epoch: int | None, batch: int | None, metrics: Mapping[str, float]
 ) -> Progress:
+    return replace(progress, metrics=_merged(progress, epoch, batch, metrics))
+
+
+def _merged(
+    progress: Progress, epoch: int | None, batch: int | None, metrics: Mapping[str, float]
+) -> Mapping[str, float]:
     """Add metrics; those of a point that was passed before never replace newer ones."""
+    if not metrics:
+        return progress.metrics
     late = epoch is not None and _place(epoch, batch) < _place(progress.epoch, progress.batch)
     older, newer = (metrics, progress.metrics) if late else (progress.metrics, metrics)
-    # By name and not by arrival: jsonb keeps no order, and a replay must end in the same state.
-    kept = [*sorted(newer), *sorted(older.keys() - newer.keys())][:_MOST_METRICS]
     both = {**older, **newer}
-    return replace(progress, metrics=numbers_in({name: both[name] for name in kept}))
+    if len(both) > _MOST_METRICS:
+        # By name and not by arrival: jsonb keeps no order, and a replay must end in the same state.
+        kept = [*sorted(newer), *sorted(older.keys() - newer.keys())][:_MOST_METRICS]
+        both = {name: both[name] for name in kept}
+    return numbers_in(both)
 
 
 def _to(progress: Progress, epoch: int | None, batch: int | None, batches: int | None) -> Progress:
+    epoch, batch, batches = _furthest(progress, epoch, batch, batches)
+    return replace(progress, epoch=epoch, batch=batch, batches=batches)
+
+
+def _furthest(
+    progress: Progress, epoch: int | None, batch: int | None, batches: int | None
+) -> tuple[int, int | None, int | None]:
+    """Return the epoch, batch and batches of whichever is further, the progress or this point."""
     if epoch is None:  # a trainer that only counts batches
         epoch, batch = progress.epoch, progress.batch if batch is None else batch
     if _place(epoch, batch) <= _place(progress.epoch, progress.batch):
-        return progress
-    return replace(progress, epoch=epoch, batch=batch, batches=batches)
+        return progress.epoch, progress.batch, progress.batches
+    return epoch, batch, batches
 
 
 def _place(epoch: int, batch: int | None) -> tuple[int, bool, int]:
@@ -118,15 +154,17 @@ def _place(epoch: int, batch: int | None) -> tuple[int, bool, int]:
 
 
 def _with_fraction(progress: Progress, said: float | None) -> Progress:
-    reached = said if said is not None else _fraction(progress)
+    reached = said
+    if reached is None:
+        reached = _fraction(progress.epoch, progress.epochs, progress.batch, progress.batches)
     return replace(progress, fraction=max(progress.fraction, min(reached, 1.0)))
 
 
-def _fraction(progress: Progress) -> float:
-    if progress.epochs <= 0:
+def _fraction(epoch: int, epochs: int, batch: int | None, batches: int | None) -> float:
+    if epochs <= 0:
         return 0.0
-    epoch = min(progress.epoch, progress.epochs)
-    if progress.batch is None:
-        return epoch / progress.epochs
-    within = min(progress.batch, progress.batches) / progress.batches if progress.batches else 0.0
-    return (max(epoch - 1, 0) + within) / progress.epochs
+    epoch = min(epoch, epochs)
+    if batch is None:
+        return epoch / epochs
+    within = min(batch, batches) / batches if batches else 0.0
+    return (max(epoch - 1, 0) + within) / epochs

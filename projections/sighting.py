@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -34,6 +34,8 @@ class Gone:
     refused: bool = False
     """The executor will never start it; `message` says why."""
     message: str = ""
+    at: datetime | None = field(default=None, compare=False)
+    """When it ended, by the clock of the machine it ran on, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

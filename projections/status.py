@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from functools import reduce
 from typing import assert_never
 
@@ -20,6 +21,7 @@ from projections.events import (
     Failed,
     HealthChanged,
     Heartbeat,
+    Heartbeats,
     Queued,
     Record,
     RetryScheduled,
@@ -73,7 +75,7 @@ def _exit_ruling(state: JobState, record: Record) -> Rule | None:
 
 def _repetition(state: JobState, record: Record) -> Rule | None:
     match record.event:
-        case Heartbeat() | TrainerEvent() | Done() if state.result is not None:
+        case Heartbeat() | Heartbeats() | TrainerEvent() | Done() if state.result is not None:
             return Rule.ATTEMPT_IS_DONE
         case Queued() | Running() | Adopted() if state.exit is not None:
             return Rule.ATTEMPT_IS_GONE
@@ -113,7 +115,7 @@ def _apply(state: JobState, record: Record) -> JobState:
             return _queued(state, record, event)
         case Running() | Adopted() as event:
             return _seen(state, record, event)
-        case Heartbeat() | TrainerEvent() | Done() as event:
+        case Heartbeat() | Heartbeats() | TrainerEvent() | Done() as event:
             return _called_back(state, record, event)
         case Exited() as event:
             return _exited(state, record, event)
@@ -208,7 +210,7 @@ def _started(state: JobState, record: Record, rule: Rule, reason: Reason) -> Job
 
 
 def _called_back(
-    state: JobState, record: Record, event: Heartbeat | TrainerEvent | Done
+    state: JobState, record: Record, event: Heartbeat | Heartbeats | TrainerEvent | Done
 ) -> JobState:
     if state.status is not JobStatus.RUNNING:
         reason = Reason("called_back", f"The trainer of attempt {record.attempt} called back.")
@@ -228,7 +230,9 @@ def _called_back(
             return _with_result(state, record, event)
         case TrainerEvent(data=data):
             return _with_checkpoint(state, checkpoint_in(event), whole_number(data.get("epoch")))
-        case Heartbeat():
+        case Heartbeats(advanced_at=str(moved_at)):
+            return changed(state, advanced_at=datetime.fromisoformat(moved_at))
+        case Heartbeat() | Heartbeats():
             return state
 
 

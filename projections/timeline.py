@@ -18,6 +18,7 @@ from projections.events import (
     Exited,
     Failed,
     Heartbeat,
+    Heartbeats,
     Queued,
     Record,
     RetryScheduled,
@@ -78,6 +79,10 @@ class Entry(TypedDict):
     detail: str
 
 
+Stretch = tuple[int, int]
+"""The first and the last of numbers in the trainer's count that came without a hole."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """One launch of the trainer, from the decision to make it to its outcome."""
@@ -115,7 +120,7 @@ class Story:
     def __init__(self) -> None:
         self.state = JobState()
         self.attempts: dict[int, Attempt] = {}
-        self.seqs: dict[int, set[int]] = {}
+        self.seqs: dict[int, list[Stretch]] = {}
         self.entries: list[Entry] = []
 
     def add(self, record: Record) -> None:
@@ -139,7 +144,7 @@ class Story:
     def finished(self, now: datetime) -> Timeline:
         """Return the timeline so far, whose open phases last until `now`."""
         for attempt in self.attempts.values():
-            attempt.gaps = gaps_in(self.seqs.get(attempt.attempt, set()))
+            attempt.gaps = gaps_in(self.seqs.get(attempt.attempt, ()))
             _measure(attempt.epochs)
             if attempt.phases and attempt.phases[-1]["to"] is None:
                 last = attempt.phases[-1]
@@ -149,10 +154,14 @@ class Story:
 
     def _note_facts(self, attempt: Attempt, record: Record) -> None:
         """Note what the trainer reported, even where it no longer counts for the status."""
-        if record.seq is not None:
-            self.seqs.setdefault(attempt.attempt, set()).add(record.seq)
+        if isinstance(record.event, Heartbeats):
+            self.seqs.setdefault(attempt.attempt, []).extend(record.event.seqs)
+        elif record.seq is not None:
+            self.seqs.setdefault(attempt.attempt, []).append((record.seq, record.seq))
         match record.event:
-            case Heartbeat(metrics=metrics) as event if epoch := completed_epoch(event):
+            case Heartbeat(metrics=metrics) | Heartbeats(metrics=metrics) if (
+                epoch := completed_epoch(record.event)
+            ):
                 _add_epoch(attempt, epoch, record, metrics, None)
             case TrainerEvent(type="epoch_end", data=data):
                 if ended := completed_epoch(record.event):
@@ -205,14 +214,15 @@ class Story:
         return bool(self.state.cancel or self.state.stop or self.state.exit)
 
 
-def gaps_in(seqs: set[int]) -> list[Gap]:
+def gaps_in(stretches: Iterable[Stretch]) -> list[Gap]:
     """Return the holes in the trainer's count, which starts at 1."""
-    seen = sorted({0, *seqs})
-    return [
-        Gap(after_seq=before, before_seq=after)
-        for before, after in pairwise(seen)
-        if after - before > 1
-    ]
+    gaps: list[Gap] = []
+    seen = 0
+    for first, last in sorted(stretches):
+        if first > seen + 1:
+            gaps.append(Gap(after_seq=seen, before_seq=first))
+        seen = max(seen, last)
+    return gaps
 
 
 def _enter(attempt: Attempt, phase: str, reason: str, at: datetime) -> None:
@@ -272,7 +282,7 @@ def _checkpoint(data: Data, record: Record) -> Checkpoint:
 
 def _tells_something(before: JobState, record: Record) -> bool:
     """Return whether a person wants to read of this: not every heartbeat."""
-    if not isinstance(record.event, Heartbeat):
+    if not isinstance(record.event, Heartbeat | Heartbeats):
         return True
     return before.alive_at is None
 

@@ -18,6 +18,7 @@ from projections.events import (
     Failed,
     HealthChanged,
     Heartbeat,
+    Heartbeats,
     Queued,
     Record,
     RetryScheduled,
@@ -46,6 +47,8 @@ def title_of(record: Record) -> str:
             return f"Epoch {event.epoch} complete"
         case Heartbeat(epoch=epoch):
             return "Heartbeat" + (f" in epoch {epoch}" if epoch is not None else "")
+        case Heartbeats(count=count, epoch=epoch):
+            return f"{count} heartbeats" + (f" in epoch {epoch}" if epoch is not None else "")
         case TrainerEvent(type=name, data=data):
             return _trainer_title(name, data)
         case Done(status=status):

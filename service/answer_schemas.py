@@ -91,6 +91,89 @@ class JobsAnswer(_Answer):
     next_cursor: str | None
 
 
+class MomentAnswer(_Answer):
+    """A moment: the last position that was reached, and the time."""
+
+    position: int
+    time: datetime | None
+
+
+class CountsAnswer(_Answer):
+    """How many jobs had each status."""
+
+    pending: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
+class BriefHealthAnswer(_Answer):
+    """The verdict alone."""
+
+    verdict: Verdict
+
+
+class FleetHealthAnswer(BriefHealthAnswer):
+    """The verdict and the last callback of the attempt."""
+
+    alive_at: datetime | None
+
+
+class FleetJobAnswer(_Answer):
+    """A job at a glance; `since` is when it came to stand like this."""
+
+    id: int
+    status: JobStatus
+    reason: ReasonAnswer
+    trace_id: str
+    attempt: int
+    dataset_id: str
+    model_name: str
+    labels: dict[str, str]
+    progress: ProgressAnswer
+    health: FleetHealthAnswer
+    created_at: datetime
+    since: datetime | None
+    version: int
+    position: int
+
+
+class FleetAnswer(_Answer):
+    """The whole fleet at a moment: counts, and every job that was not final, newest first."""
+
+    as_of: MomentAnswer
+    counts: CountsAnswer
+    jobs: list[FleetJobAnswer]
+
+
+class StandingAnswer(_Answer):
+    """How a job stood at a moment, and since when."""
+
+    status: JobStatus
+    reason: ReasonAnswer
+    attempt: int
+    health: BriefHealthAnswer
+    since: datetime
+
+
+class ChangeAnswer(_Answer):
+    """A job that stood otherwise at two moments; `from` is null where it did not exist yet."""
+
+    id: int
+    from_: Annotated[StandingAnswer | None, Field(alias="from")]
+    to: StandingAnswer
+
+
+class FleetDiffAnswer(_Answer):
+    """What changed between two moments, by the jobs' ids."""
+
+    from_: Annotated[MomentAnswer, Field(alias="from")]
+    to: MomentAnswer
+    jobs: list[ChangeAnswer]
+
+
 class EventAnswer(_Answer):
     """An event as it lies in the log."""
 
@@ -115,6 +198,13 @@ class EventsAnswer(_Answer):
 
     events: list[EventAnswer]
     next_after: int
+
+
+class StreamMessage(_Answer):
+    """A message of a stream: consecutive events of one job, and the job no earlier than these."""
+
+    events: list[EventAnswer]
+    job: JobAnswer
 
 
 class CallbackTokenAnswer(_Answer):

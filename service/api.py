@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from service import callbacks_api, jobs_api, probes
+from service import bundle_api, callbacks_api, fleet_api, jobs_api, probes, streams_api
 from service.answer_schemas import (
     ApiTokenAnswer,
     CallbackAnswer,
     CallbacksAnswer,
     CallbackTokenAnswer,
+    EventAnswer,
     EventsAnswer,
     ExplainAnswer,
+    FleetAnswer,
+    FleetDiffAnswer,
     HealthzAnswer,
     JobAnswer,
     JobsAnswer,
     NewJobAnswer,
+    StreamMessage,
     TimelineAnswer,
 )
 from service.api_tokens import Role
@@ -26,11 +30,15 @@ from service.request_schemas import (
     DoneBody,
     EventBody,
     EventsQuery,
+    FeedQuery,
+    FleetDiffQuery,
+    FleetQuery,
     HeartbeatBody,
     JobsQuery,
     LogsQuery,
     NewApiTokenRequest,
     NewJob,
+    StreamQuery,
 )
 from service.routing import Route
 
@@ -51,7 +59,7 @@ JOBS: tuple[Route[Any, Any], ...] = (
         method="GET",
         path="/v1/jobs",
         handler=jobs_api.list_jobs,
-        summary="List jobs, newest first.",
+        summary="List jobs, newest first, now or as of a moment.",
         access=Role.VIEWER,
         query=JobsQuery,
         answer=JobsAnswer,
@@ -127,6 +135,33 @@ JOBS: tuple[Route[Any, Any], ...] = (
         errors=(404,),
     ),
     Route(
+        method="GET",
+        path="/v1/jobs/{id}/export",
+        handler=bundle_api.export_bundle,
+        summary="Export a job as an incident bundle: one zip with everything that is known of it.",
+        access=Role.VIEWER,
+        media_type=bundle_api.MEDIA_TYPE,
+        errors=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/fleet",
+        handler=fleet_api.fleet,
+        summary="Count all jobs by status, and show each that was not final at a moment.",
+        access=Role.VIEWER,
+        query=FleetQuery,
+        answer=FleetAnswer,
+    ),
+    Route(
+        method="GET",
+        path="/v1/fleet/diff",
+        handler=fleet_api.fleet_diff,
+        summary="Show each job whose status, attempt or health changed between two moments.",
+        access=Role.VIEWER,
+        query=FleetDiffQuery,
+        answer=FleetDiffAnswer,
+    ),
+    Route(
         method="POST",
         path="/v1/tokens",
         handler=jobs_api.create_api_token,
@@ -135,6 +170,43 @@ JOBS: tuple[Route[Any, Any], ...] = (
         body=NewApiTokenRequest,
         answer=ApiTokenAnswer,
         statuses=(201,),
+    ),
+)
+
+FEEDS: tuple[Route[Any, Any], ...] = (
+    Route(
+        method="GET",
+        path="/v1/events",
+        handler=streams_api.list_log,
+        summary="List all events in position order, or stream them as lines.",
+        access=Role.VIEWER,
+        query=FeedQuery,
+        answer=EventsAnswer,
+        lines=EventAnswer,
+        headers={"Accept": "application/x-ndjson streams: one event a line, and it goes on."},
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{id}/stream",
+        handler=streams_api.stream_job,
+        summary="Follow a job over a WebSocket: its events after a version, and then as they come.",
+        access=Role.VIEWER,
+        query=StreamQuery,
+        answer=StreamMessage,
+        is_websocket=True,
+        statuses=(101,),
+        errors=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/stream",
+        handler=streams_api.stream_log,
+        summary="Follow all jobs over a WebSocket: events after a position, and then as they come.",
+        access=Role.VIEWER,
+        query=StreamQuery,
+        answer=StreamMessage,
+        is_websocket=True,
+        statuses=(101,),
     ),
 )
 
@@ -200,6 +272,13 @@ PROBES: tuple[Route[Any, Any], ...] = (
         answer=HealthzAnswer,
         errors=(503,),
     ),
+    Route(
+        method="GET",
+        path="/metrics",
+        handler=probes.metrics,
+        summary="The service's counters, in Prometheus' text format.",
+        access="open",
+    ),
 )
 
-ROUTES = (*JOBS, *CALLBACKS, *PROBES)
+ROUTES = (*JOBS, *FEEDS, *CALLBACKS, *PROBES)

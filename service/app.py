@@ -14,7 +14,8 @@ from service.api import ROUTES
 from service.errors import ServiceError
 from service.instance import Instance
 from service.openapi import openapi
-from service.routing import INSTANCE, MAX_BODY, endpoint, to_json
+from service.routing import INSTANCE, MAX_BODY, endpoint
+from service.views import to_json
 
 RETRY_AFTER_SECONDS = 2
 _FRAMEWORK_CODES = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
@@ -34,7 +35,11 @@ def build_app(instance: Instance) -> web.Application:
     async def describe(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
 
+    async def send_subscribers_away(_app: web.Application) -> None:
+        instance.feed.end()
+
     app.router.add_route("GET", "/v1/openapi.json", describe)
+    app.on_shutdown.append(send_subscribers_away)
     return app
 
 
@@ -62,8 +67,8 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
     """Log what was asked, what was answered and how long it took."""
     start = time.perf_counter()
     response = await handler(request)
-    level = "info" if response.status < 500 else "warning"
-    getattr(log, level if _is_worth_a_line(request, response) else "debug")(
+    tell = log.info if response.status < 500 else log.warning
+    (tell if _is_worth_a_line(request, response) else log.debug)(
         "request",
         method=request.method,
         path=request.path,

@@ -29,6 +29,7 @@ from service.errors import (
     TraceMismatchError,
 )
 from service.identifiers import new_event_id, new_trace_id
+from service.records import only_pulse_differs
 from service.writing import Head, IdKey, Known, SeqKey, Span, StoredJob
 
 
@@ -96,11 +97,13 @@ class Batch:
     moment_of: Callable[[JobState, datetime], Moment]
     jobs: dict[int, StoredJob]
     jobs_by_key: dict[str, int]
-    known: dict[IdKey, Known]
-    known_by_seq: dict[SeqKey, Known]
+    known: dict[IdKey, Known | Record]
+    known_by_seq: dict[SeqKey, Known | Record]
     records: list[Record] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     changed: dict[int, StoredJob] = field(default_factory=dict)
+    restated: set[int] = field(default_factory=set)
+    """The jobs of which more than the pulse has changed."""
 
     def apply(self, job_id: int | None, command: Command) -> Outcome:
         """Apply one command. An error leaves the batch as it was before it."""
@@ -158,9 +161,11 @@ class Batch:
                     here.setdefault(key, len(fresh))
                 places.append(_Fresh(len(fresh)))
                 fresh.append(report)
-        return places, replace(command, reports=tuple(fresh))
+        if len(fresh) == len(command.reports):
+            return places, command
+        return places, ReportCallbacks(attempt=command.attempt, reports=tuple(fresh))
 
-    def _first(self, job_id: int, attempt: int, report: Report) -> Known | None:
+    def _first(self, job_id: int, attempt: int, report: Report) -> Known | Record | None:
         if report.event_id is not None:
             return self.known.get((job_id, report.event_id))
         if report.seq is not None:
@@ -193,20 +198,23 @@ class Batch:
             recorded_at=self.head.now,
             event=draft.event,
         )
-        record = replace(record, rule=ruling(state, record))
-        return replace(record, hash=link(record, run.job.hash))
+        record.rule = ruling(state, record)
+        record.hash = link(record, run.job.hash)
+        return record
 
     def _keep(self, run: _Run) -> None:
         last = run.records[-1]
         self.head = replace(self.head, position=last.position, counts=run.counts)
         self.records.extend(run.records)
         self.spans.extend(run.spans)
+        before = self.jobs.get(last.job_id)
+        if before is None or not only_pulse_differs(before.state, run.job.state):
+            self.restated.add(last.job_id)
         self.jobs[last.job_id] = self.changed[last.job_id] = run.job
         for record in run.records:
-            known = Known(record.position, record.version, record)
-            self.known[record.job_id, record.event_id] = known
+            self.known[record.job_id, record.event_id] = record
             if record.seq is not None:
-                self.known_by_seq.setdefault((last.job_id, record.attempt, record.seq), known)
+                self.known_by_seq.setdefault((last.job_id, record.attempt, record.seq), record)
 
 
 def _counted(counts: Mapping[str, int], before: JobState, after: JobState) -> Mapping[str, int]:
@@ -222,7 +230,9 @@ def _counted(counts: Mapping[str, int], before: JobState, after: JobState) -> Ma
 
 def _check_trace(state: JobState, report: Report) -> None:
     said = report.trace_id
-    if said is not None and said.lower().replace("-", "") != state.trace_id.replace("-", ""):
+    if said is None or said == state.trace_id:
+        return
+    if said.lower().replace("-", "") != state.trace_id.replace("-", ""):
         raise TraceMismatchError(f"The body's trace_id is not that of job {state.id}.")
 
 
@@ -230,8 +240,8 @@ def _decision(event: Event, state: JobState) -> Draft:
     return Draft(event=event, source=Source.SUPERVISOR, attempt=state.attempt)
 
 
-def _duplicate(first: Known, report: Report) -> Recorded:
-    record = first.record
+def _duplicate(first: Known | Record, report: Report) -> Recorded:
+    record = first.record if isinstance(first, Known) else first
     if record is not None and not _same(record, report):
         raise EventIdConflictError(
             f"This event was recorded before, at position {first.position}, with another body."

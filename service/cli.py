@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -209,6 +210,75 @@ def cancel(
     from service import commands, running
 
     return running.run(partial(commands.cancel, job_id=job_id, reason=reason, wait=wait))
+
+
+@app.command()
+def export(
+    job_id: JobId,
+    *,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="epochlog-job-ID.zip; - is stdout."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+) -> int:
+    """Write a job's incident bundle: a zip of everything known, with a viewer for any browser."""
+    from service import bundle_commands, running
+
+    if output == "-" and as_json:
+        raise typer.BadParameter("-o - and --json do not go together.")
+    return running.run(
+        partial(
+            bundle_commands.export, job_id=job_id, output=output, force=force, as_json=as_json
+        )
+    )
+
+
+@app.command("import")
+def import_bundle(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The zip of an export.")],
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only check it; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+) -> int:
+    """Check an incident bundle and load it into a state folder whose log is empty."""
+    from service import bundle_commands, running
+
+    return running.run(
+        partial(bundle_commands.import_bundle, path=file, only_check=check, as_json=as_json)
+    )
+
+
+@app.command()
+def verify(
+    job_id: Annotated[
+        int | None,
+        typer.Argument(metavar="[ID]", min=1, max=2**63 - 1, help="Only this job; else all."),
+    ] = None,
+    *,
+    anchors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="A copy of anchors.jsonl that was kept elsewhere; else the state folder's.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check that nobody has changed, cut or forged the log; exit 1 and name the first fault.
+
+    Reads the database itself, whether a service runs on it or not: every event's hash and place,
+    what is kept beside the events, and the signed anchors.
+    """
+    from service import running, verify_command
+
+    return running.run(
+        partial(verify_command.verify, job_id=job_id, anchors=anchors, as_json=as_json)
+    )
 
 
 @tokens.command("create")

@@ -15,6 +15,8 @@ Json = dict[str, Any]
 Shape = TypeVar("Shape", bound=BaseModel)
 
 TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
+LONG_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=600)
+PIECE = 256 * 1024
 WRONG_REQUEST = 400
 PASSING = frozenset({502, 503, 504})
 
@@ -92,6 +94,20 @@ class Client:
     async def logs(self, job_id: int, *, attempt: int | None, tail: int | None) -> str:
         """Return what an attempt's process printed."""
         return await self._text("GET", f"/v1/jobs/{job_id}/logs", attempt=attempt, tail=tail)
+
+    async def export(self, job_id: int, take: Callable[[bytes, int], None]) -> None:
+        """Hand over a job's incident bundle in pieces, each with the size of the whole."""
+        url = self._address()
+        path = f"{url}/v1/jobs/{job_id}/export"
+        try:
+            async with self._session.get(path, timeout=LONG_TIMEOUT) as response:
+                if response.status >= WRONG_REQUEST:
+                    text = await response.text("utf-8", "replace")
+                    raise ClientError(_refusal(url, response.status, text), status=response.status)
+                async for piece in response.content.iter_chunked(PIECE):
+                    take(piece, response.content_length or 0)
+        except (aiohttp.ClientError, ValueError, OSError) as error:
+            raise ClientError(_no_answer(url, error)) from error
 
     async def cancel(self, job_id: int, reason: str | None = None) -> Json:
         """Ask for a job to be cancelled."""

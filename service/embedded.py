@@ -76,6 +76,11 @@ class EmbeddedPostgres:
         """Name the data folder; nothing is touched yet."""
         self._server = _Server(Path(os.path.realpath(folder)))
 
+    @property
+    def url(self) -> str:
+        """The database's DSN; it answers while the server runs, whoever has started it."""
+        return self._server.url
+
     async def start(self) -> str:
         """Bring the server up, or adopt the one that runs, and return the database's DSN.
 
@@ -125,7 +130,7 @@ class _Server:
                     self._clear_away()
                     self._launch()
                 self._create_database()
-        return f"postgresql://{NAME}@/{NAME}?host={quote(str(self.socket), safe='')}&port={PORT}"
+        return self.url
 
     def stop(self) -> None:
         with self._one_error():
@@ -136,6 +141,10 @@ class _Server:
             self._clear_away()
             with suppress(OSError):
                 self.socket.rmdir()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{NAME}@/{NAME}?host={quote(str(self.socket), safe='')}&port={PORT}"
 
     @cached_property
     def account(self) -> _Account:

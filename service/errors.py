@@ -104,6 +104,13 @@ class JobIsFinalError(ServiceError):
     code = "job_is_final"
 
 
+class JobIsImportedError(ServiceError):
+    """The job was imported from another log and cannot change here."""
+
+    status = 409
+    code = "job_is_imported"
+
+
 class TraceMismatchError(ServiceError):
     """The body's trace_id is not the job's."""
 

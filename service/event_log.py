@@ -7,13 +7,14 @@ after the commit. It never waits to make a batch larger: under load batches grow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from projections.decide import Command, CreateJob, Report, ReportCallbacks
-from projections.events import Heartbeat, TrainerEvent
+from projections.events import Heartbeat, Record, TrainerEvent
 from projections.policy import Policy
 from service.batch import Batch, Outcome
 from service.errors import (
@@ -59,6 +60,8 @@ class EventLog:
     senses: Senses
     partition_events: int = PARTITION_EVENTS
     """How many positions a new range of the log gets."""
+    committed: Callable[[Sequence[Outcome | Exception], float], None] | None = None
+    """Told of every commit: what was answered, and the seconds it took."""
     _queue: asyncio.Queue[_Request] = field(default_factory=asyncio.Queue)
     _queued: int = 0
     """How much is in the queue, in callbacks and other commands."""
@@ -81,6 +84,11 @@ class EventLog:
         self._queue.put_nowait(request)
         return await request.answer
 
+    @property
+    def queued(self) -> int:
+        """How many callbacks and other commands wait to be written."""
+        return self._queued
+
     async def run(self) -> None:
         """Write what is asked for until cancelled; then refuse what is still queued."""
         try:
@@ -95,8 +103,10 @@ class EventLog:
         """Commit batch after batch over one session; return the batch that needs a new one."""
         try:
             async with self.database.working_session() as session:
+                writer = Writer(session)
+                await writer.prepare()
                 while not session.is_closed:
-                    await self._commit(Writer(session), requests)
+                    await self._commit(writer, requests)
                     requests = []
                     requests = await self._next_batch()
         except StoreUnavailableError as error:
@@ -125,6 +135,7 @@ class EventLog:
 
     async def _commit(self, writer: Writer, requests: list[_Request]) -> None:
         """Commit the requests together; one that the database refuses fails alone."""
+        start = time.perf_counter()
         try:
             answers = await self._write(writer, requests)
         except RefusedDataError as error:
@@ -141,6 +152,8 @@ class EventLog:
             for request, answer in zip(requests, answers, strict=True):
                 _answer(request, answer)
                 _tell(answer)
+            if self.committed is not None:
+                self.committed(answers, time.perf_counter() - start)
 
     async def _commit_again(
         self, writer: Writer, requests: list[_Request], error: RefusedDataError
@@ -187,26 +200,27 @@ class EventLog:
         while batch.head.position >= behind.end_position:
             await writer.add_partition(self.partition_events)
             behind = replace(behind, end_position=behind.end_position + self.partition_events)
-        appended = await writer.append(
+        now = await writer.append(
             batch.records,
             behind=behind,
             ahead=batch.head,
-            jobs=list(batch.changed.values()),
+            jobs=batch.changed,
+            restated=batch.restated,
             spans=batch.spans,
         )
-        if not appended:
+        if now is None:
             return None
-        self._heads.advance(batch.head, batch.changed)
+        ahead = replace(batch.head, end_position=behind.end_position)
+        self._heads.advance(ahead, now, batch.changed)
         self._lookups = max(self._lookups - 1, 0)
         return answers
 
     async def _load(self, writer: Writer, requests: Sequence[_Request]) -> Batch:
         """Read everything that the commands need and that is not known from the last batch."""
-        head = await writer.head()
+        head = None if self._contended else self._heads.head()
+        if head is None:
+            head, self._contended = await self._heads.read(writer)
         self.senses.hears(head.now)
-        self._contended = not self._heads.is_at(head)
-        if self._contended:
-            await self._heads.catch_up(writer, head)
         keys = [key for request in requests if (key := _key_of(request.command)) is not None]
         by_key = await writer.jobs_by_key(keys) if keys else {}
         ids = {request.job_id for request in requests if request.job_id is not None}
@@ -221,22 +235,24 @@ class EventLog:
         )
 
 
-async def _known(writer: Writer, requests: Sequence[_Request]) -> dict[IdKey, Known]:
+async def _known(writer: Writer, requests: Sequence[_Request]) -> dict[IdKey, Known | Record]:
     asked = {
         (job_id, report.event_id)
         for job_id, _, report in _reports(requests)
         if report.event_id is not None
     }
-    return await writer.known(sorted(asked)) if asked else {}
+    return {**await writer.known(sorted(asked))} if asked else {}
 
 
-async def _known_by_seq(writer: Writer, requests: Sequence[_Request]) -> dict[SeqKey, Known]:
+async def _known_by_seq(
+    writer: Writer, requests: Sequence[_Request]
+) -> dict[SeqKey, Known | Record]:
     asked = {
         (job_id, attempt, report.seq)
         for job_id, attempt, report in _reports(requests)
         if report.event_id is None and report.seq is not None
     }
-    return await writer.known_by_seq(sorted(asked)) if asked else {}
+    return {**await writer.known_by_seq(sorted(asked))} if asked else {}
 
 
 def _reports(requests: Sequence[_Request]) -> Iterator[tuple[int, int, Report]]:

@@ -10,8 +10,12 @@ from projections.job import JobState
 from projections.policy import Policy
 from service.api_tokens import ApiTokens
 from service.callback_tokens import CallbackTokens
+from service.errors import JobIsImportedError
 from service.event_log import EventLog
 from service.executor import Executor
+from service.feed import Feed
+from service.metrics import Metrics
+from service.imported import Imported
 from service.postgres import Database
 from service.settings import Settings
 from service.store import Store
@@ -29,11 +33,23 @@ class Instance:
     executor: Executor
     callback_tokens: CallbackTokens
     api_tokens: ApiTokens
+    feed: Feed
+    metrics: Metrics
 
     @property
     def policy(self) -> Policy:
         """The limits that the rules use here."""
         return self.log.policy
+
+    @property
+    def imported(self) -> Imported | None:
+        """The job that was brought in from another log, if one was."""
+        return self.log.senses.imported
+
+    def check_own(self, job_id: int) -> None:
+        """Raise JobIsImportedError for a job whose life goes on in another log."""
+        if self.imported is not None and self.imported.job_id == job_id:
+            raise JobIsImportedError(f"Job {job_id} was imported: here it can only be looked at.")
 
     def view(self, state: JobState, now: datetime) -> dict[str, Any]:
         """Return a job as it is now."""

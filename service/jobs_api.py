@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import re
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from projections.decide import CreateJob, IssueToken, RequestCancel
-from projections.events import Created, Record
+from projections.events import Created
 from projections.explain import Inquiry
-from projections.job import JobState
-from projections.policy import Moment
-from projections.status import evolve
+from projections.policy import Moment, View
 from projections.timeline import Story
+from service.as_of import Fold, follow, resolve
 from service.errors import (
     ExecutorDownError,
     FieldError,
@@ -26,6 +23,8 @@ from service.errors import (
     NotFoundError,
 )
 from service.executor import ExecutorUnavailableError
+from service.fleet import jobs_at
+from service.instance import Instance
 from service.request_schemas import (
     BIGINT,
     AsOfQuery,
@@ -36,10 +35,9 @@ from service.request_schemas import (
     NewApiTokenRequest,
     NewJob,
     NoQuery,
-    parse_time,
 )
 from service.routing import MAX_HEADER, Call, Reply
-from service.store import Snapshot, Store
+from service.store import Snapshot
 from service.views import event_view, job_view, timeline_view
 
 
@@ -58,34 +56,47 @@ async def create_job(call: Call[NewJob, NoQuery]) -> Reply:
 async def list_jobs(call: Call[None, JobsQuery]) -> Reply:
     """List jobs, newest first."""
     query = call.query
-    found = await call.instance.store.jobs(
-        status=query.status,
-        labels=_labels(query.label),
-        below=_from_cursor(query.cursor),
-        limit=query.limit + 1,
-    )
+    wanted: dict[str, Any] = {
+        "status": query.status,
+        "labels": _labels(query.label),
+        "below": _from_cursor(query.cursor),
+        "limit": query.limit + 1,
+    }
+    found = await _listed(call.instance, query.as_of, wanted)
     page = found[: query.limit]
     more = len(found) > query.limit
     return Reply(
-        payload={
-            "jobs": [call.instance.view(job.state, job.now) for job in page],
-            "next_cursor": _to_cursor(page[-1].state.id) if more else None,
-        }
+        payload={"jobs": page, "next_cursor": _to_cursor(page[-1]["id"]) if more else None}
     )
+
+
+async def _listed(
+    instance: Instance, as_of: str | None, wanted: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the jobs that are wanted, as they are or as they were at a moment."""
+    then = await resolve(instance.store, as_of) if as_of is not None else None
+    if then is None or not then.is_past:
+        return [instance.view(job.state, job.now) for job in await instance.store.jobs(**wanted)]
+    if then.time is None:
+        return []
+    moment = Moment(now=then.time, view=View.RECORDED)
+    states = await jobs_at(instance.store, then, **wanted)
+    return [job_view(state, moment, instance.policy) for state in states]
 
 
 async def get_job(call: Call[None, AsOfQuery]) -> Reply:
     """Show a job as it is, or as it was at a moment."""
-    if call.query.as_of is None:
+    if call.query.as_of is None and call.query.view is View.RECORDED:
         job = await _current(call)
         return Reply(payload=call.instance.view(job.state, job.now))
-    past = _Fold()
-    moment = await _replay(call, past)
+    past = Fold()
+    moment = await follow(call.instance, call.job_id, call.query, past)
     return Reply(payload=job_view(past.state, moment, call.instance.policy))
 
 
 async def cancel_job(call: Call[CancelRequest, NoQuery]) -> Reply:
     """Ask for a job to be cancelled; asked again, it is the same request."""
+    call.instance.check_own(call.job_id)
     command = RequestCancel(reason=call.body.reason)
     outcome = await call.instance.log.handle(call.job_id, command)
     return Reply(payload=call.instance.view(outcome.state, outcome.now), status=202)
@@ -93,6 +104,7 @@ async def cancel_job(call: Call[CancelRequest, NoQuery]) -> Reply:
 
 async def issue_token(call: Call[None, NoQuery]) -> Reply:
     """Issue a callback token for the job's current attempt."""
+    call.instance.check_own(call.job_id)
     job = await _current(call)
     if job.state.status.is_final:
         raise JobIsFinalError(f"Job {job.state.id} has ended ({job.state.status}).")
@@ -131,14 +143,14 @@ async def list_events(call: Call[None, EventsQuery]) -> Reply:
 async def timeline(call: Call[None, AsOfQuery]) -> Reply:
     """Show a job's attempts, epochs and story."""
     story = Story()
-    moment = await _replay(call, story)
+    moment = await follow(call.instance, call.job_id, call.query, story)
     return Reply(payload=timeline_view(story.finished(moment.now), moment, call.instance.policy))
 
 
 async def explain(call: Call[None, AsOfQuery]) -> Reply:
     """Show why a job's status is what it is."""
     inquiry = Inquiry()
-    moment = await _replay(call, inquiry)
+    moment = await follow(call.instance, call.job_id, call.query, inquiry)
     return Reply(payload=inquiry.finished(moment, call.instance.policy))
 
 
@@ -161,61 +173,11 @@ async def create_api_token(call: Call[NewApiTokenRequest, NoQuery]) -> Reply:
     return Reply(payload=new, status=201)
 
 
-class _Replay(Protocol):
-    """Something that takes a job's records in order and keeps its state."""
-
-    state: JobState
-
-    def add(self, record: Record) -> None:
-        """Take the next record."""
-
-
-@dataclass(slots=True)
-class _Fold:
-    """The state alone."""
-
-    state: JobState = field(default_factory=JobState)
-
-    def add(self, record: Record) -> None:
-        """Take the next record."""
-        self.state = evolve(self.state, record)
-
-
 async def _current(call: Call[Any, Any]) -> Snapshot:
     job = await call.instance.store.job(call.job_id)
     if job is None:
         raise JobNotFoundError(f"There is no job {call.job_id}.")
     return job
-
-
-async def _replay(call: Call[Any, AsOfQuery], replay: _Replay) -> Moment:
-    """Feed a job's events up to `as_of`, or all of them; return the moment that this leads to."""
-    as_of, store = call.query.as_of, call.instance.store
-    position, time = await _as_of(store, as_of) if as_of else (None, None)
-    async for page in store.history(call.job_id, position=position):
-        for record in page:
-            replay.add(record)
-        await asyncio.sleep(0)  # a long history must not keep the others waiting
-    if not replay.state.exists:
-        then = f" as of {as_of}" if as_of else ""
-        raise JobNotFoundError(f"There is no job {call.job_id}{then}.")
-    now = await store.now()
-    if time is not None and time < now:
-        return Moment(now=time)
-    return call.instance.log.senses.moment_of(replay.state, now)
-
-
-async def _as_of(store: Store, text: str) -> tuple[int, datetime | None]:
-    """Return the position that a moment stands for, and its time."""
-    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGINT:
-        return int(text), await store.time_of(int(text))
-    try:
-        # A plus sign in an address stands for a space.
-        time = parse_time(re.sub(r" (?=\d\d:\d\d$)", "+", text))
-    except ValueError as error:
-        wanted = FieldError("as_of", "needs a position or an RFC 3339 time")
-        raise InvalidRequestError(f"as_of {wanted.message}.", errors=[wanted]) from error
-    return await store.position_at(time), time
 
 
 def _idempotency_key(call: Call[Any, Any]) -> str | None:

@@ -34,6 +34,11 @@ LOG_LIMIT = 4 * 1024 * 1024
 LOG_BLOCK = 64 * 1024
 
 
+def log_of_attempt(folder: Path, job_id: int, attempt: int) -> Path:
+    """Return where in a state folder the output of an attempt is kept."""
+    return folder / "logs" / f"job-{job_id}" / f"attempt-{attempt}.log"
+
+
 class LocalExecutor:
     """Runs attempts under one folder; whatever it knows of them is read from there."""
 
@@ -109,7 +114,7 @@ class LocalExecutor:
         return self._folder / "run" / f"job-{job_id}" / f"attempt-{attempt}"
 
     def _log(self, job_id: int, attempt: int) -> Path:
-        return self._folder / "logs" / f"job-{job_id}" / f"attempt-{attempt}.log"
+        return log_of_attempt(self._folder, job_id, attempt)
 
     def _scratch(self, run: Path) -> Path:
         return self._folder / "work" / run.parent.name / run.name
@@ -251,6 +256,7 @@ def judge(run: Path) -> Sighting:
             signal=ended.get("signal"),
             refused=ended.get("refused", False),
             message=ended.get("message", ""),
+            at=datetime.fromtimestamp(ended["at"], UTC) if "at" in ended else None,
         )
     process = read(run / "process.json")
     known = process or read(run / "claim")

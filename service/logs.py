@@ -22,7 +22,7 @@ def configure_logs(level: str) -> None:
         processors=[*SHARED, _with_trace, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     _adopt_the_libraries_logs()
 

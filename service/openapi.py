@@ -99,9 +99,11 @@ def _who(route: Route[Any, Any]) -> str:
 
 def _answers(route: Route[Any, Any]) -> dict[str, Any]:
     if route.answer is None:
-        content = {"text/plain": {"schema": {"type": "string"}}}
+        content = {route.media_type: {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": _ref(route.answer)}}
+    if route.lines is not None:
+        content["application/x-ndjson"] = {"schema": _ref(route.lines)}
     return {
         str(status): {"description": route.summary, "content": content} for status in route.statuses
     }
@@ -128,8 +130,9 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     if model is NoQuery:
         return []
     schema = model.model_json_schema()
+    required = schema.get("required", ())
     return [
-        {"name": name, "in": "query", "required": False, "schema": _inlined(item, schema)}
+        {"name": name, "in": "query", "required": name in required, "schema": _inlined(item, schema)}
         for name, item in schema["properties"].items()
     ]
 
@@ -157,7 +160,8 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 def _schemas(routes: Sequence[Route[Any, Any]]) -> dict[str, Any]:
     bodies = {route.body for route in routes if route.body is not None}
-    answers = {route.answer for route in routes if route.answer is not None} | {ProblemAnswer}
+    given = {model for route in routes for model in (route.answer, route.lines) if model}
+    answers = given | {ProblemAnswer}
     _, schema = models_json_schema(
         [
             *((model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)),

@@ -6,7 +6,7 @@ The only file that knows asyncpg.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
@@ -14,6 +14,7 @@ import orjson
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from projections.version import PROJECTIONS_VERSION
 from service.errors import SettingsError, StoreUnavailableError
 from service.statements import Migration, migrations, statement
 
@@ -21,6 +22,8 @@ SERVICE_ROLE = "epochlog_service"
 LOG_LOCK = 0x65706F6C6F67  # "epolog": the family of our advisory locks
 MIGRATION_LOCK = LOG_LOCK + 1
 SUPERVISOR_LOCK = LOG_LOCK + 2
+REPLAY_LOCK = LOG_LOCK + 3
+HISTORY_LOCK = LOG_LOCK + 4  # shared by who reads all of the log, exclusive to who compacts it
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
 WORKERS = 8
@@ -32,6 +35,9 @@ SESSION = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+
+OWNER = {"work_mem": "64MB", "maintenance_work_mem": "128MB"}
+"""What a session that works on whole tables may use beside that."""
 
 # What asyncpg raises when the database is gone, going, starting or out of room.
 LOST = (
@@ -63,6 +69,10 @@ class RefusedDataError(Exception):
         """Take what the database says and the constraint that it names, if it names one."""
         super().__init__(message)
         self.constraint = constraint
+
+
+class LockedError(Exception):
+    """Somebody else holds a lock for longer than the session may wait."""
 
 
 class Session:
@@ -110,13 +120,20 @@ class Session:
             async with self._connection.transaction(isolation=isolation):  # type: ignore[arg-type]
                 yield
 
-    async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
-        """Call `heard` with the payload of every notification, while the session lasts."""
+    @asynccontextmanager
+    async def listening(self, channel: str, heard: Callable[[str], None]) -> AsyncIterator[None]:
+        """Call `heard` with the payload of every notification, while the block and session last."""
 
         def pass_on(_connection: object, _pid: int, _channel: str, payload: object) -> None:
             heard(str(payload))
 
-        await self._connection.add_listener(channel, pass_on)
+        with _translated():
+            await self._connection.add_listener(channel, pass_on)
+        try:
+            yield
+        finally:
+            with suppress(*LOST):
+                await self._connection.remove_listener(channel, pass_on)
 
 
 class Database:
@@ -178,6 +195,8 @@ def _translated() -> Iterator[None]:
         raise RefusedDataError(str(error)) from error
     except asyncpg.UndefinedTableError as error:
         raise _needs_migration() from error
+    except asyncpg.LockNotAvailableError as error:
+        raise LockedError from error
     except LOST as error:
         log.warning("store_unavailable", error=str(error) or type(error).__name__)
         raise StoreUnavailableError from error
@@ -221,12 +240,7 @@ async def migrate(url: str) -> list[str]:
     Raises SettingsError where the database is not ours to change, StoreUnavailableError where it
     cannot be reached.
     """
-    try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
-    except ValueError as error:
-        raise SettingsError(f"EPOCHLOG_DATABASE_URL needs a complete URL: {error}") from error
-    except LOST as error:
-        raise StoreUnavailableError(f"The database cannot be reached: {error}") from error
+    connection = await _connect(url)
     try:
         return await _migrate(connection)
     except LOST as error:
@@ -240,6 +254,34 @@ async def migrate(url: str) -> list[str]:
         await connection.close()
 
 
+@asynccontextmanager
+async def owner_session(url: str) -> AsyncIterator[Session]:
+    """Lend a connection as the URL's own user, who owns the tables: for what only `migrate` may.
+
+    Raises as `migrate` does.
+    """
+    connection = await _connect(url, server_settings={**SESSION, **OWNER})
+    try:
+        await _speak_json(connection)
+        yield Session(connection)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SettingsError(
+            f"EPOCHLOG_DATABASE_URL needs the user that ran `epochlog migrate`: {error}"
+        ) from error
+    finally:
+        with suppress(*LOST):
+            await connection.close(timeout=CONNECT_SECONDS)
+
+
+async def _connect(url: str, **options: Any) -> asyncpg.Connection[asyncpg.Record]:
+    try:
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, **options)
+    except ValueError as error:
+        raise SettingsError(f"EPOCHLOG_DATABASE_URL needs a complete URL: {error}") from error
+    except LOST as error:
+        raise StoreUnavailableError(f"The database cannot be reached: {error}") from error
+
+
 async def _migrate(connection: Connection) -> list[str]:
     await connection.execute(statement("lock_migrations"), MIGRATION_LOCK)
     try:
@@ -251,6 +293,7 @@ async def _migrate(connection: Connection) -> list[str]:
         pending = [step for step in migrations() if _is_pending(step, applied)]
         for step in pending:
             await _apply(connection, step)
+        await connection.execute(statement("note_new_projections"), PROJECTIONS_VERSION)
     finally:
         await connection.execute(statement("unlock_migrations"), MIGRATION_LOCK)
     return [step.name for step in pending]
@@ -286,6 +329,10 @@ def _needs_migration() -> SettingsError:
 async def _prepare(connection: Connection) -> None:
     """Make a new connection ours: the narrow role, and JSON in and out as Python values."""
     await connection.execute(statement("work_as_service"))
+    await _speak_json(connection)
+
+
+async def _speak_json(connection: Connection) -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_dump, decoder=orjson.loads, format="text"
     )

@@ -1,10 +1,16 @@
-"""The routes by which an orchestrator sees whether the service lives and can work."""
+"""The routes by which an orchestrator sees whether the service lives, and how it does."""
 
 from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.errors import SettingsError, StoreUnavailableError
 from service.request_schemas import NoQuery
 from service.routing import Call, Reply
+
+READ_SECONDS = 2.0
 
 
 async def healthz(_call: Call[None, NoQuery]) -> Reply:
@@ -19,3 +25,14 @@ async def readyz(call: Call[None, NoQuery]) -> Reply:
     except SettingsError as error:
         raise StoreUnavailableError(str(error)) from error
     return Reply(payload={"status": "ok"})
+
+
+async def metrics(call: Call[None, NoQuery]) -> Reply:
+    """Show the counters; without those of the log while that cannot be read."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            head = await call.instance.store.head()
+    except (StoreUnavailableError, TimeoutError):
+        head = None
+    text = call.instance.metrics.text(head)
+    return Reply(text=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

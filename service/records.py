@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import fields
+from operator import is_, itemgetter
 from typing import Any, Protocol
-from uuid import UUID
 
 import orjson
 from pydantic import TypeAdapter
 
-from projections.events import Record, Source, decode, encode
+from projections.chain import spelled
+from projections.events import Record, Source, decode
 from projections.job import JobState
 
 Columns = tuple[list[Any], ...]
@@ -21,6 +23,10 @@ class Row(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
+PULSE = ("version", "position", "alive_at", "advanced_at", "progress", "attempt_progress")
+"""The fields of a job's state that every callback moves; they have a column of their own."""
+_REST = tuple(f.name for f in fields(JobState) if f.name not in PULSE)
+_rest_values = itemgetter(*_REST)
 _states = TypeAdapter(JobState)
 _sources = {source.value: source for source in Source}
 
@@ -57,15 +63,15 @@ def event_columns(records: Sequence[Record]) -> Columns:
         [record.job_id for record in records],
         [record.version for record in records],
         [record.attempt for record in records],
-        [UUID(record.event_id) for record in records],
+        [record.event_id for record in records],
         [record.type for record in records],
         [record.source.value for record in records],
-        [UUID(record.trace_id) for record in records],
+        [record.trace_id for record in records],
         [record.seq for record in records],
         [record.occurred_at for record in records],
         [record.recorded_at for record in records],
         [record.rule for record in records],
-        [_json(encode(record.event)) for record in records],
+        [spelled(record) for record in records],
         [bytes.fromhex(record.hash) for record in records],
     )
 
@@ -81,10 +87,42 @@ def job_columns(states: Sequence[JobState], hashes: Sequence[str]) -> Columns:
         [not state.status.is_final or state.holds_resources for state in states],
         [_json(dict(state.labels)) for state in states],
         [state.idempotency_key for state in states],
-        [_json(state) for state in states],
+        [_json(_rest_of(state)) for state in states],
         [state.first_position for state in states],
         [state.final_position for state in states],
+        [_json(_pulse_of(state)) for state in states],
     )
+
+
+def moved_columns(states: Sequence[JobState], hashes: Sequence[str], rests: Set[int]) -> Columns:
+    """Return jobs that went on, in the order of `append_batch`.
+
+    `rests` names those of which more than the pulse has changed.
+    """
+    return (
+        [state.id for state in states],
+        [state.version for state in states],
+        [state.position for state in states],
+        [bytes.fromhex(digest) for digest in hashes],
+        [state.status.value for state in states],
+        [not state.status.is_final or state.holds_resources for state in states],
+        [state.final_position for state in states],
+        [_json(_pulse_of(state)) for state in states],
+        [_json(_rest_of(state)) if state.id in rests else None for state in states],
+    )
+
+
+def only_pulse_differs(one: JobState, other: JobState) -> bool:
+    """Return whether two states of a job are the same but for what every callback moves."""
+    return all(map(is_, _rest_values(one.__dict__), _rest_values(other.__dict__)))
+
+
+def _pulse_of(state: JobState) -> dict[str, Any]:
+    return {name: state.__dict__[name] for name in PULSE}
+
+
+def _rest_of(state: JobState) -> dict[str, Any]:
+    return {name: state.__dict__[name] for name in _REST}
 
 
 def _json(value: Any) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from projections.job import JobStatus
+from projections.policy import View
 
 INTEGER, BIGINT = 2**31 - 1, 2**63 - 1
 MAX_PARAMS = 32 * 1024  # they travel in every state of the job, and in a variable of its trainer
@@ -27,13 +28,17 @@ MAX_PARAMS = 32 * 1024  # they travel in every state of the job, and in a variab
 EARLIEST, LATEST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
+_PLAIN_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 
 def parse_time(value: object) -> datetime:
     """Return the moment that an RFC 3339 string names, in UTC; ValueError where it names none."""
     if not isinstance(value, str) or not _RFC3339.fullmatch(value):
         raise ValueError("needs an RFC 3339 time such as 2026-11-23T01:02:03.456Z")
     try:
-        moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        moment = datetime.fromisoformat(value.upper())
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("needs an RFC 3339 time that exists") from None
     if not EARLIEST <= moment < LATEST:
@@ -42,6 +47,8 @@ def parse_time(value: object) -> datetime:
 
 
 def _uuid(value: str) -> str:
+    if _PLAIN_UUID.fullmatch(value):
+        return value
     try:
         return str(UUID(value))
     except ValueError:
@@ -250,10 +257,26 @@ class AsOfQuery(_Query):
     """A moment of the past: a position of the log or an RFC 3339 time by the database's clock."""
 
     as_of: AsOf | None = None
+    view: View = View.RECORDED
+
+
+class FleetQuery(_Query):
+    """The moment of which to show the fleet."""
+
+    as_of: AsOf | None = None
+
+
+class FleetDiffQuery(_Query):
+    """The moments between which to look for changes; up to now where `to` is absent."""
+
+    from_: Annotated[AsOf, Field(alias="from")]
+    to: AsOf | None = None
 
 
 class JobsQuery(_Query):
     """Which jobs to list."""
+
+    as_of: AsOf | None = None
 
     status: JobStatus | None = None
     label: list[str] = []
@@ -267,6 +290,20 @@ class EventsQuery(_Query):
     after: Number = 0
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     type: Annotated[str, StringConstraints(max_length=63)] | None = None
+
+
+class FeedQuery(_Query):
+    """Which events of the log to list: those after a position."""
+
+    after: Number = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] | None = None
+    follow: bool = True
+
+
+class StreamQuery(_Query):
+    """From where on to stream: after a position of the log, or a version of the job."""
+
+    after: Number = 0
 
 
 class LogsQuery(_Query):

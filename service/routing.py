@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import orjson
 from aiohttp import web
@@ -18,16 +18,21 @@ from service.errors import (
     InvalidRequestError,
     JobNotFoundError,
     PayloadTooLargeError,
+    ServiceError,
     TokenMissingError,
 )
 from service.instance import Instance
 from service.request_schemas import BIGINT, NoQuery
+from service.views import to_json
 
 MAX_BODY = 256 * 1024
 MAX_DEPTH = 64
 MAX_HEADER = 200
+BEARER = "bearer."
 MAX_ERRORS, LONGEST_NAME = 50, 100  # an answer is not to be larger than the mistake
 INSTANCE: web.AppKey[Instance] = web.AppKey("instance", Instance)
+
+_NO_QUERY = NoQuery()
 
 Body = TypeVar("Body")
 Query = TypeVar("Query")
@@ -53,11 +58,16 @@ class Call(Generic[Body, Query]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer: JSON, or `text`."""
+    """An answer: JSON, or `text`, or a `file` that is sent from where it stands and then closed."""
 
     payload: Any = None
     status: int = 200
     text: str | None = None
+    file: IO[bytes] | None = None
+    media_type: str = "application/octet-stream"
+    """What the file is."""
+    stream: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+    """Writes the answer itself, for as long as it takes."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,6 +84,12 @@ class Route(Generic[Body, Query]):
     body: type[Body] | None = None
     query: type[Query] = NoQuery  # type: ignore[assignment] # the default of a type variable
     answer: type[BaseModel] | None = None
+    media_type: str = "text/plain"
+    """What it answers in where it has no `answer`."""
+    lines: type[BaseModel] | None = None
+    """What each line of application/x-ndjson is, which it also answers in."""
+    is_websocket: bool = False
+    """It switches to a WebSocket, each message of which is an `answer`."""
     statuses: tuple[int, ...] = (200,)
     errors: tuple[int, ...] = ()
     tolerant_body: bool = False
@@ -82,21 +98,27 @@ class Route(Generic[Body, Query]):
     """The headers that it reads besides Authorization, and what each is for."""
 
 
-def endpoint(route: Route[Any, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def endpoint(route: Route[Any, Any]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the aiohttp handler of a route."""
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         instance = request.app[INSTANCE]
-        claims = await _let_in(instance, request, route.access)
-        call = Call(
-            instance=instance,
-            body=await _body(request, route),
-            query=_query(request, route.query),
-            headers=request.headers,
-            path=request.match_info,
-            claims=claims,
-        )
-        return _response(await route.handler(call))
+        try:
+            claims = await _let_in(instance, request, route)
+            call = Call(
+                instance=instance,
+                body=await _body(request, route),
+                query=_query(request, route.query),
+                headers=request.headers,
+                path=request.match_info,
+                claims=claims,
+            )
+            reply = await route.handler(call)
+        except ServiceError as error:
+            if route.access == "callback":
+                instance.metrics.refused(error.code)
+            raise
+        return _response(reply) if reply.stream is None else await reply.stream(request)
 
     return handle
 
@@ -112,23 +134,19 @@ def job_id_in(text: str) -> int:
     return job_id
 
 
-def to_json(payload: Any) -> bytes:
-    """Return an answer's JSON: dataclasses and times included, times in UTC."""
-    return orjson.dumps(payload, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
-
-
 async def _let_in(
-    instance: Instance, request: web.Request, access: Role | str
+    instance: Instance, request: web.Request, route: Route[Any, Any]
 ) -> CallbackClaims | None:
-    if access == "open":
+    if route.access == "open":
         return None
-    token = _bearer(request)
-    if isinstance(access, Role):
+    token = _subprotocol_token(request) if route.is_websocket else None
+    if token is None:
+        token = _bearer(request)
+    if isinstance(route.access, Role):
         role = await instance.api_tokens.role_of(token)
-        if role < access:
-            raise ForbiddenError(
-                f"This needs the role {access.name.lower()}; the token's is {role.name.lower()}."
-            )
+        if role < route.access:
+            needed, given = route.access.name.lower(), role.name.lower()
+            raise ForbiddenError(f"This needs the role {needed}; the token's is {given}.")
         return None
     claims = instance.callback_tokens.verify(token)
     claims.check_job(job_id_in(request.match_info["id"]))
@@ -140,6 +158,14 @@ def _bearer(request: web.Request) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenMissingError
     return token.strip()
+
+
+def _subprotocol_token(request: web.Request) -> str | None:
+    """Return the token that a browser can only offer as the name of a WebSocket protocol."""
+    for name in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
+        if name.strip().startswith(BEARER) and "Authorization" not in request.headers:
+            return name.strip().removeprefix(BEARER)
+    return None
 
 
 async def _body(request: web.Request, route: Route[Any, Any]) -> Any:
@@ -159,8 +185,14 @@ async def _body(request: web.Request, route: Route[Any, Any]) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise _not_json(str(error)) from error
-    _check_values(value)
+    if _may_hold_refused(raw):
+        _check_values(value)
     return _validated(route.body, value)
+
+
+def _may_hold_refused(raw: bytes) -> bool:
+    """Return whether a closer look at the values is needed; for nearly every body it is not."""
+    return rb"\u0000" in raw or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
 
 
 def _not_json(why: str) -> InvalidRequestError:
@@ -169,6 +201,8 @@ def _not_json(why: str) -> InvalidRequestError:
 
 
 def _query(request: web.Request, model: type[Any]) -> Any:
+    if not request.query_string:
+        return _validated(model, {}) if model is not NoQuery else _NO_QUERY
     values: dict[str, Any] = {}
     for name in request.query:
         given = request.query.getall(name)
@@ -222,6 +256,13 @@ def _check_values(value: Any, place: str = "body", depth: int = 0) -> None:
 
 
 def _response(reply: Reply) -> web.Response:
+    if reply.file is not None:
+        return web.Response(
+            body=reply.file,
+            status=reply.status,
+            content_type=reply.media_type,
+            headers=reply.headers,
+        )
     if reply.text is not None:
         return web.Response(text=reply.text, status=reply.status, headers=reply.headers)
     return web.Response(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import uvloop
 from rich.console import Console
 from rich.text import Text
 
+from service.bundle import BundleError
 from service.client import ClientError
 from service.embedded import EmbeddedPostgresError
 from service.errors import ServiceError, SettingsError, StateFolderInUseError
@@ -26,6 +27,7 @@ class CommandError(Exception):
 
 
 EXPECTED = (
+    BundleError,
     CommandError,
     EmbeddedPostgresError,
     ServiceError,
@@ -40,7 +42,7 @@ def run(work: Work) -> int:
         settings = Settings.from_env(os.environ)
         for unknown in settings.unknown:
             complain(f"Warning: {unknown}")
-        return asyncio.run(work(settings, open_console()))
+        return uvloop.run(work(settings, open_console()))
     except ClientError as error:
         complain(str(error))
         return WRONG_USAGE if error.is_wrong_usage else FAILED

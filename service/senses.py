@@ -7,6 +7,7 @@ from datetime import datetime
 
 from projections.job import JobState
 from projections.policy import Moment, Policy
+from service.imported import Imported
 
 Attempt = tuple[int, int]
 """A job's id and the number of its attempt."""
@@ -21,6 +22,8 @@ class Senses:
     """Since when we can hear trainers, and what the executor shows us; times by the database."""
 
     policy: Policy
+    imported: Imported | None = None
+    """The job whose trainer is another service's: its clock stands."""
     listening_since: datetime | None = None
     """None while callbacks cannot be recorded."""
     unreachable: set[Attempt] = field(default_factory=set)
@@ -29,6 +32,8 @@ class Senses:
 
     def moment_of(self, state: JobState, now: datetime) -> Moment:
         """Return what the rules may know of this moment."""
+        if self.imported is not None and self.imported.is_it(state):
+            return self.imported.moment
         attempt = (state.id, state.attempt)
         return Moment(
             now=now,

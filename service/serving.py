@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 from aiohttp import web
 
+from projections.anchors import AnchorKeys
+from service.anchors import ANCHORS_NAME, Anchoring, AnchorsFile
 from service.api_tokens import ApiTokens
 from service.app import build_app
+from service.batch import Outcome
 from service.callback_tokens import CallbackTokens
 from service.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from service.errors import SettingsError, StoreUnavailableError
 from service.event_log import EventLog
 from service.executor import Executor
 from service.external import ExternalExecutor
+from service.feed import Feed
 from service.instance import Instance, policy_of
 from service.local import LocalExecutor
+from service.metrics import Metrics
 from service.postgres import Database, migrate
 from service.senses import Senses
 from service.settings import ExecutorKind, Settings
@@ -94,11 +100,16 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             folder.serves(await store.log_id())
         api_token = settings.api_token or folder.api_token()
         policy = policy_of(settings)
+        senses = Senses(policy, imported=await store.imported())
+        event_log = EventLog(database=database, policy=policy, senses=senses)
+        feed = Feed(database=database, store=store, log=event_log)
+        metrics = Metrics(event_log, feed)
+        event_log.committed = partial(_note_commit, feed, metrics)
         instance = Instance(
             settings=settings,
             database=database,
             store=store,
-            log=EventLog(database=database, policy=policy, senses=Senses(policy)),
+            log=event_log,
             executor=executor,
             callback_tokens=CallbackTokens(
                 settings.secret_key or folder.secret_key(),
@@ -106,8 +117,13 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
                 ttl=settings.token_ttl,
             ),
             api_tokens=ApiTokens(store, api_token),
+            feed=feed,
+            metrics=metrics,
         )
+        if drive and settings.anchor_seconds:
+            await _start_anchoring(stack, instance, folder, broken)
         await _start(stack, instance.log.run(), broken)
+        await _start(stack, instance.feed.run(), broken)
         port = await _listen(stack, instance, settings.port if drive else 0)
         url = settings.local_url(port)
         if drive:
@@ -117,6 +133,32 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             stack.callback(folder.withdraw)
         log.info("serving", url=url, executor=executor.name, state_dir=str(settings.state_dir))
         yield Serving(instance, url, api_token, broken)
+
+
+async def _start_anchoring(
+    stack: AsyncExitStack, instance: Instance, folder: StateFolder, broken: asyncio.Event
+) -> None:
+    """Anchor the log from now on, and once more when everything that writes to it has ended."""
+    settings = instance.settings
+    key = settings.secret_key or folder.secret_key()
+    anchoring = Anchoring(
+        database=instance.database,
+        keys=AnchorKeys(key, settings.secret_keys_old),
+        file=AnchorsFile(settings.state_dir / ANCHORS_NAME),
+        seconds=settings.anchor_seconds,
+    )
+    stack.push_async_callback(anchoring.conclude)
+    await _start(stack, anchoring.run(), broken)
+
+
+def _note_commit(
+    feed: Feed, metrics: Metrics, answers: Sequence[Outcome | Exception], seconds: float
+) -> None:
+    """Count a commit, and wake who follows the log."""
+    metrics.committed(answers, seconds)
+    written = [one.records for one in answers if isinstance(one, Outcome) and one.records]
+    if written:
+        feed.wrote(written[-1][-1].position)
 
 
 async def migrate_database(settings: Settings) -> list[str]:

@@ -213,6 +213,7 @@ class Settings(BaseModel):
     retry_backoff: DurationOrZero = Field(30, description=SECONDS_OR_ZERO)
     image_pull_grace: DurationOrZero = Field(180, description=SECONDS_OR_ZERO)
     token_ttl: Duration = Field(21600, description=SECONDS)
+    anchor_seconds: DurationOrZero = Field(300, description=f"{SECONDS_OR_ZERO} (0: never)")
     max_interruptions: int = Field(
         10, ge=0, le=1_000_000, description="a whole number from 0 to 1000000"
     )

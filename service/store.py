@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from projections.events import Record
 from projections.job import JobState
+from service.bundle import Seen
+from service.imported import Imported
 from service.postgres import SUPERVISOR_LOCK, Database, Session
 from service.records import record_of, state_of
+from service.writing import Head, Writer
 
 PAGE = 500
 
@@ -20,6 +23,18 @@ class Snapshot:
     """A job's state as read, and the database's time at that."""
 
     state: JobState
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far the log was at a moment, and how far it is now."""
+
+    position: int
+    """0 where the log held nothing yet."""
+    time: datetime | None
+    """None where it held nothing yet at a position."""
+    head: int
     now: datetime
 
 
@@ -80,6 +95,30 @@ class Store:
             rows = await session.rows("list_events", job_id, after, type_name, limit)
         return [record_of(row) for row in rows]
 
+    async def log_page(
+        self,
+        after: int,
+        *,
+        upto: int | None = None,
+        job_ids: list[int] | None = None,
+        limit: int = PAGE,
+    ) -> list[Record]:
+        """Return a page of the whole log, or of what it says of some jobs, in position order."""
+        async with self.database.session() as session:
+            rows = await session.rows("log_page", after, upto, job_ids, limit)
+        return [record_of(row) for row in rows]
+
+    async def jobs_named(self, job_ids: Iterable[int]) -> dict[int, Snapshot]:
+        """Return the jobs of these ids as they are now."""
+        async with self.database.session() as session:
+            rows = await session.rows("get_jobs", list(job_ids))
+        return {row["id"]: Snapshot(state_of(row["state"]), row["now"]) for row in rows}
+
+    async def head(self) -> Head:
+        """Return where the log ends, and how many jobs have each status there."""
+        async with self.database.session() as session:
+            return await Writer(session).head()
+
     async def history(
         self, job_id: int, *, position: int | None = None
     ) -> AsyncIterator[list[Record]]:
@@ -94,17 +133,28 @@ class Store:
                 return
             version = rows[-1]["version"]
 
-    async def time_of(self, position: int) -> datetime | None:
-        """Return when the log reached this position; None where it holds nothing before it."""
-        async with self.database.session() as session:
-            reached: datetime | None = await session.value("time_of_position", position)
-        return reached
+    async def reached(self, position: int) -> Reached:
+        """Return when the log reached this position."""
+        return await self._reached("time_of_position", position)
 
-    async def position_at(self, time: datetime) -> int:
-        """Return the last position that was recorded by this time; 0 where there is none."""
+    async def reached_by(self, time: datetime) -> Reached:
+        """Return which position the log had reached by this time."""
+        return await self._reached("position_at_time", time)
+
+    async def _reached(self, statement: str, moment: int | datetime) -> Reached:
         async with self.database.session() as session:
-            position: int = await session.value("position_at_time", time)
-        return position
+            row = await session.row(statement, moment)
+        assert row is not None  # noqa: S101 - the statements always answer one row
+        return Reached(**row)
+
+    async def imported(self) -> Imported | None:
+        """Return the job that was brought in from another log, if one was."""
+        async with self.database.session() as session:
+            row = await session.row("imported_job")
+        if row is None:
+            return None
+        seen = Seen.model_validate(row["moment"])
+        return Imported(row["job_id"], str(row["log_id"]), row["last_position"], seen.moment())
 
     async def now(self) -> datetime:
         """Return the database's time."""

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import orjson
+
 from projections.events import Record, encode
 from projections.health import assess
 from projections.job import JobState
 from projections.policy import Moment, Policy
 from projections.timeline import Timeline
+
+
+def to_json(payload: Any) -> bytes:
+    """Return an answer's JSON: dataclasses and times included, times in UTC."""
+    return orjson.dumps(payload, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
 def job_view(state: JobState, moment: Moment, policy: Policy) -> dict[str, Any]:

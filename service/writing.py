@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from projections.events import Record
+from projections.health import recorded_verdict
 from projections.job import JobState
 from service.postgres import Session
-from service.records import Row, event_columns, job_columns, record_of, state_of
+from service.records import Row, event_columns, job_columns, moved_columns, record_of, state_of
 
 IdKey = tuple[int, str]
 """A job's id and an event id."""
@@ -67,6 +68,10 @@ class Writer:
 
     session: Session
 
+    async def prepare(self) -> None:
+        """Have the session planned for few rows against large tables."""
+        await self.session.run("plan_for_writer")
+
     async def head(self) -> Head:
         """Return where the log ends now."""
         row = await self.session.row("read_head")
@@ -115,15 +120,19 @@ class Writer:
         *,
         behind: Head,
         ahead: Head,
-        jobs: Sequence[StoredJob],
+        jobs: Mapping[int, StoredJob],
+        restated: Set[int],
         spans: Sequence[Span],
-    ) -> bool:
+    ) -> datetime | None:
         """Write the events, and everything that is kept beside them, in one statement.
 
-        Returns False, and writes nothing, where the log does not end at `behind` any more. Raises
+        `restated` names the jobs of which more than the pulse has changed. Returns the database's
+        time; or None, and writes nothing, where the log does not end at `behind` any more. Raises
         RefusedDataError where the database takes a value for wrong, or knows one of the event ids.
         """
-        moved = await self.session.value(
+        made = [job for job_id, job in jobs.items() if job_id > behind.job_id]
+        moved = [job for job_id, job in jobs.items() if job_id <= behind.job_id]
+        row = await self.session.row(
             "append_batch",
             behind.position,
             ahead.position,
@@ -131,11 +140,12 @@ class Writer:
             ahead.now,
             dict(ahead.counts),
             *event_columns(records),
-            *job_columns([job.state for job in jobs], [job.hash for job in jobs]),
-            *_span_columns(spans),
+            *job_columns([job.state for job in made], [job.hash for job in made]),
+            *moved_columns([job.state for job in moved], [job.hash for job in moved], restated),
+            *span_columns(spans),
             behind.generation,
         )
-        return bool(moved)
+        return row["now"] if row and row["appended"] else None
 
 
 def _known(row: Row) -> Known:
@@ -143,7 +153,8 @@ def _known(row: Row) -> Known:
     return Known(row["known_position"], row["known_version"], record)
 
 
-def _span_columns(spans: Sequence[Span]) -> tuple[list[object], ...]:
+def span_columns(spans: Sequence[Span]) -> tuple[list[object], ...]:
+    """Return the spans as one list a column, in the order of the table `job_spans`."""
     return (
         [span.position for span in spans],
         [span.state.id for span in spans],
@@ -151,7 +162,7 @@ def _span_columns(spans: Sequence[Span]) -> tuple[list[object], ...]:
         [span.recorded_at for span in spans],
         [span.state.status.value for span in spans],
         [span.state.attempt for span in spans],
-        [span.state.verdict for span in spans],
+        [recorded_verdict(span.state).value for span in spans],
         [span.state.reason.code for span in spans],
         [span.state.reason.message for span in spans],
         [dict(span.counts) for span in spans],

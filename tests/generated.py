@@ -27,6 +27,7 @@ from projections.events import (
     FailureClass,
     HealthChanged,
     Heartbeat,
+    Heartbeats,
     Queued,
     Record,
     RetryScheduled,
@@ -73,6 +74,28 @@ heartbeats = st.builds(
     metrics=metrics,
     gpu=data,
     extra=extra_of(Heartbeat),
+)
+times = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)).map(  # noqa: DTZ001
+    lambda moment: moment.isoformat() + "Z"
+)
+rolled_up = st.builds(
+    Heartbeats,
+    from_version=counts,
+    from_position=counts,
+    count=counts,
+    first_at=times,
+    last_at=times,
+    min_gap_seconds=st.floats(0, 1e6),
+    max_gap_seconds=st.floats(0, 1e6),
+    seqs=st.lists(st.tuples(counts, counts), max_size=3).map(tuple),
+    advanced_at=st.none() | times,
+    epoch=st.none() | counts,
+    epochs=st.none() | st.integers(1, 2**31),
+    progress=st.none() | st.floats(0, 1),
+    batch=st.none() | counts,
+    batches=st.none() | counts,
+    metrics=metrics,
+    gpu=data,
 )
 trainer_events = st.builds(
     TrainerEvent,
@@ -180,7 +203,7 @@ facts = st.one_of(
 )
 unrecognised = st.builds(Unrecognised, type=names.filter(lambda name: name not in KINDS), data=data)
 callbacks = st.one_of(heartbeats, trainer_events, dones)
-events: SearchStrategy[Event] = st.one_of(facts, callbacks, decisions, unrecognised)
+events: SearchStrategy[Event] = st.one_of(facts, callbacks, rolled_up, decisions, unrecognised)
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 records = st.builds(

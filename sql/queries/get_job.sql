@@ -1,2 +1,2 @@
 -- $1 job id
-select state, clock_timestamp() as now from jobs where id = $1
+select state || pulse as state, clock_timestamp() as now from jobs where id = $1

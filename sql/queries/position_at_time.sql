@@ -1,5 +1,5 @@
--- $1 time. The last position that was recorded by then. Times never go back along the log, so halving
--- finds it in some twenty probes without an index on time.
+-- $1 time. The last position that was recorded by then, and where the log ends now. Times never go
+-- back along the log, so halving finds it in some twenty probes without an index on time.
 with recursive halving (low, high) as (
     select 0::bigint, position + 1 from log_head  -- everything at low is early, at high late
     union all
@@ -15,4 +15,9 @@ with recursive halving (low, high) as (
     ) middle on true
     where high - low > 1
 )
-select low from halving where high - low <= 1 limit 1
+select
+    (select low from halving where high - low <= 1 limit 1) as position,
+    $1::timestamptz as time,
+    position as head,
+    clock_timestamp() as now
+from log_head

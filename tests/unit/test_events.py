@@ -32,6 +32,8 @@ STORED = {
     "running": "handle message reason",
     "adopted": "handle message",
     "heartbeat": "batch batches epoch epochs gpu metrics progress",
+    "heartbeats": "advanced_at batch batches count epoch epochs first_at from_position from_version"
+    " gpu last_at max_gap_seconds metrics min_gap_seconds progress seqs",
     "trainer_event": "data type",
     "done": "artifacts error metrics mlflow_run_id status",
     "exited": "exit_code machine_lost message refused signal",

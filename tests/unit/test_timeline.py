@@ -234,7 +234,7 @@ def test_holes_in_the_trainers_count(seqs: list[int], gaps: list[tuple[int, int]
 def test_each_attempt_counts_for_itself() -> None:
     job = numbered(numbered(a_running_job(), 1, 2).done("failed"), 1, 3)
 
-    assert [attempt.gaps for attempt in job.told().attempts] == [[], gaps_in({1, 3})]
+    assert [attempt.gaps for attempt in job.told().attempts] == [[], gaps_in([(1, 1), (3, 3)])]
 
 
 # The story
