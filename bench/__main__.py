@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+import signal
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -61,6 +63,8 @@ def _chosen(only: str) -> list[Part]:
 
 
 async def _run(parts: list[Part], pace: Pace, date: str, path: Path) -> None:
+    if task := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     results = []

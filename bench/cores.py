@@ -6,17 +6,12 @@ PostgreSQL may use every core, for every contender alike. On a machine with one 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 ALL = frozenset(os.sched_getaffinity(0))
 SERVER = frozenset({min(ALL)})
 LOAD = ALL - SERVER or ALL
-
-
-def to(cores: frozenset[int]) -> Callable[[], None]:
-    """Return what a new process does first to stay on these cores."""
-    return lambda: os.sched_setaffinity(0, cores)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ class Machine:
     filesystem: str
     """Where PostgreSQL keeps its data: on a tmpfs nothing is durable."""
     placement: str
+    load_average: float
+    """How many processes wanted a core when the run began: near 0, or the figures are too low."""
 
 
 async def describe(server: str, folder: Path) -> Machine:
@@ -43,6 +45,7 @@ async def describe(server: str, folder: Path) -> Machine:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         postgres=str(postgres),
         filesystem=_filesystem(folder),
+        load_average=round(os.getloadavg()[0], 2),
         placement=f"server on core {_list(SERVER)}, load on {_list(LOAD)}, PostgreSQL on any",
     )
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from bench.contender import BenchError
-from bench.cores import to
 
 START_SECONDS = 120.0
 END_SECONDS = 20.0
+DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+_libc = ctypes.CDLL(None)
 _URL = re.compile(r"http://127\.0\.0\.1:(\d+)")
 ROOT = Path(__file__).parent.parent
 
@@ -37,13 +39,15 @@ async def output_of(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, **(environ or {})},
-        preexec_fn=to(cores),
+        preexec_fn=_prepare(cores),
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(given), limit)
     except TimeoutError:
-        process.kill()
-        raise BenchError(f"{words[0]} does not end.") from None
+        raise BenchError(f"{_spoken(words)} does not end.") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
     if process.returncode != 0:
         raise BenchError(f"{_spoken(words)} failed: {_last_line(err.decode(errors='replace'))}")
     return out.decode()
@@ -62,7 +66,7 @@ async def serving(
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environ or {})},
-            preexec_fn=to(cores),
+            preexec_fn=_prepare(cores),
             start_new_session=True,
         )
     try:
@@ -74,6 +78,16 @@ async def serving(
 def python(module: str) -> tuple[str, ...]:
     """Return the words that run one of our modules."""
     return (sys.executable, "-m", module)
+
+
+def _prepare(cores: frozenset[int]) -> Callable[[], None]:
+    """Return what a new process does first: keep to its cores, and promise to end when we do."""
+
+    def prepare() -> None:
+        os.sched_setaffinity(0, cores)
+        _libc.prctl(DEATH_SIGNAL, signal.SIGTERM)
+
+    return prepare
 
 
 async def _said_port(process: asyncio.subprocess.Process, words: tuple[str, ...], log: Path) -> int:

@@ -15,6 +15,9 @@ from bench.rounds import Figure, Result
 from bench.stage import Pace
 
 
+QUICK = "these figures are not for comparison"
+
+
 def heading(machine: Machine, date: str, command: str, pace: Pace) -> Iterator[RenderableType]:
     """Yield what every figure below depends on."""
     yield Text(f"{date}  {command}", style="bold")
@@ -24,7 +27,8 @@ def heading(machine: Machine, date: str, command: str, pace: Pace) -> Iterator[R
     )
     yield Text(
         f"{machine.placement}; {pace.rounds} rounds of {pace.seconds:g} s after"
-        f" {pace.warm_up:g} s of warm-up, medians"
+        f" {pace.warm_up:g} s of warm-up, medians; load average before: {machine.load_average}"
+        + (f"; histories of a tenth of the events: {QUICK}" if pace.quick else "")
     )
 
 

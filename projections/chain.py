@@ -15,6 +15,7 @@ GENESIS = "0" * 64
 """Stands for the hash before a job's first event."""
 
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_AS_THEY_ARE = frozenset({str, bool, type(None)})
 _text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -82,7 +83,10 @@ def _normal(value: Any) -> Any:
     if kind is float:  # int(1e23) would not be the 10**23 that jsonb keeps
         return int(Decimal(repr(value))) if value.is_integer() else value
     if kind is dict or isinstance(value, Mapping):
-        return {str(name): _normal(item) for name, item in value.items()}
+        return {
+            str(name): item if type(item) in _AS_THEY_ARE else _normal(item)
+            for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_normal(item) for item in value]
     return value

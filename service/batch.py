@@ -91,19 +91,37 @@ class _Run:
 class Batch:
     """The jobs of one append, and what the commands so far have added to them."""
 
-    head: Head
-    """Where the log ends: as it was read, moved on by what was added since."""
+    behind: Head
+    """Where the log ends without this batch."""
     policy: Policy
     moment_of: Callable[[JobState, datetime], Moment]
     jobs: dict[int, StoredJob]
     jobs_by_key: dict[str, int]
     known: dict[IdKey, Known | Record]
     known_by_seq: dict[SeqKey, Known | Record]
+    position: int = field(init=False)
+    job_id: int = field(init=False)
+    counts: Mapping[str, int] = field(init=False)
     records: list[Record] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     changed: dict[int, StoredJob] = field(default_factory=dict)
     restated: set[int] = field(default_factory=set)
     """The jobs of which more than the pulse has changed."""
+
+    def __post_init__(self) -> None:
+        """Begin where the log ends."""
+        self.position, self.job_id = self.behind.position, self.behind.job_id
+        self.counts = self.behind.counts
+
+    @property
+    def now(self) -> datetime:
+        """The time at which the batch is recorded."""
+        return self.behind.now
+
+    @property
+    def ahead(self) -> Head:
+        """Where the log ends with this batch."""
+        return replace(self.behind, position=self.position, job_id=self.job_id, counts=self.counts)
 
     def apply(self, job_id: int | None, command: Command) -> Outcome:
         """Apply one command. An error leaves the batch as it was before it."""
@@ -119,27 +137,27 @@ class Batch:
             raise JobIsFinalError(f"Job {job_id} has ended ({job.state.status}).") from error
         records = self._append(job, drafts)
         said = _in_order(places, records)
-        return Outcome(self.jobs[job_id].state, self.head.now, records, said)
+        return Outcome(self.jobs[job_id].state, self.now, records, said)
 
     def _create(self, command: CreateJob) -> Outcome:
         key = command.created.idempotency_key
         known = self.jobs_by_key.get(key) if key is not None else None
         if known is not None:
             return self._created_before(self.jobs[known].state, command.created)
-        job_id = self.head.job_id + 1
+        job_id = self.job_id + 1
         new = StoredJob(JobState(id=job_id, trace_id=new_trace_id()), GENESIS)
         records = self._append(new, decide(new.state, command))
-        self.head = replace(self.head, job_id=job_id)
+        self.job_id = job_id
         if key is not None:
             self.jobs_by_key[key] = job_id
-        return Outcome(self.jobs[job_id].state, self.head.now, records, created=True)
+        return Outcome(self.jobs[job_id].state, self.now, records, created=True)
 
     def _created_before(self, state: JobState, asked: Created) -> Outcome:
         if not _is_alike(asked, _request_of(state)):
             raise IdempotencyConflictError(
                 f"The Idempotency-Key made job {state.id} before, from another body."
             )
-        return Outcome(state, self.head.now)
+        return Outcome(state, self.now)
 
     def _sift(self, job_id: int, command: Command) -> tuple[list[_Place], Command]:
         """Tell the callbacks recorded before from the new ones, which stand as their number."""
@@ -173,10 +191,10 @@ class Batch:
         return None
 
     def _append(self, job: StoredJob, drafts: Iterable[Draft]) -> tuple[Record, ...]:
-        run = _Run(job, self.head.counts)
+        run = _Run(job, self.counts)
         for draft in drafts:
             run.add(self._record(run, draft))
-        moment = self.moment_of(run.job.state, self.head.now)
+        moment = self.moment_of(run.job.state, self.now)
         while (event := next_decision(run.job.state, moment, self.policy)) is not None:
             run.add(self._record(run, _decision(event, run.job.state)))
         if run.records:
@@ -186,7 +204,7 @@ class Batch:
     def _record(self, run: _Run, draft: Draft) -> Record:
         state = run.job.state
         record = Record(
-            position=self.head.position + len(run.records) + 1,
+            position=self.position + len(run.records) + 1,
             job_id=state.id,
             version=state.version + 1,
             attempt=draft.attempt,
@@ -194,8 +212,8 @@ class Batch:
             source=draft.source,
             trace_id=state.trace_id,
             seq=draft.seq,
-            occurred_at=draft.occurred_at or self.head.now,
-            recorded_at=self.head.now,
+            occurred_at=draft.occurred_at or self.now,
+            recorded_at=self.now,
             event=draft.event,
         )
         record.rule = ruling(state, record)
@@ -204,7 +222,7 @@ class Batch:
 
     def _keep(self, run: _Run) -> None:
         last = run.records[-1]
-        self.head = replace(self.head, position=last.position, counts=run.counts)
+        self.position, self.counts = last.position, run.counts
         self.records.extend(run.records)
         self.spans.extend(run.spans)
         before = self.jobs.get(last.job_id)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from service.replay_cli import replay
+
 Status = Literal["pending", "queued", "running", "succeeded", "failed", "cancelled"]
 
 app = typer.Typer(
@@ -48,6 +50,16 @@ AsOf = Annotated[
         metavar="TIME|POSITION",
         help="Show it as it was then: an RFC 3339 time, or a position of the log.",
     ),
+]
+View = Annotated[
+    Literal["recorded", "occurred"] | None,
+    typer.Option(
+        help="What we had recorded by then (the default), or what had occurred by then,"
+        " whenever it was recorded; that needs a time."
+    ),
+]
+Moment = Annotated[
+    str, typer.Argument(metavar="TIME|POSITION", help="An RFC 3339 time, or a position of the log.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 Labels = Annotated[
@@ -136,8 +148,6 @@ def jobs(
     """List jobs, newest first."""
     from service import commands, running
 
-    if as_of is not None:
-        raise typer.BadParameter("--as-of for the list of jobs comes with the fleet view.")
     labels = [f"{name}={value}" for name, value in _pairs("--label", label)]
     return running.run(
         partial(
@@ -146,33 +156,70 @@ def jobs(
             labels=labels,
             limit=limit,
             everything=everything,
+            as_of=as_of,
             as_json=as_json,
         )
     )
 
 
 @app.command()
-def status(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
+def status(
+    job_id: JobId, *, as_of: AsOf = None, view: View = None, as_json: AsJson = False
+) -> int:
     """Show a job: status, progress, metrics, health, files."""
     from service import commands, running
 
-    return running.run(partial(commands.status, job_id=job_id, as_of=as_of, as_json=as_json))
+    return running.run(
+        partial(commands.status, job_id=job_id, as_of=as_of, view=view, as_json=as_json)
+    )
 
 
 @app.command()
-def timeline(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
+def timeline(
+    job_id: JobId, *, as_of: AsOf = None, view: View = None, as_json: AsJson = False
+) -> int:
     """Show a job's attempts with phases, epochs and checkpoints, and its story."""
     from service import commands, running
 
-    return running.run(partial(commands.timeline, job_id=job_id, as_of=as_of, as_json=as_json))
+    return running.run(
+        partial(commands.timeline, job_id=job_id, as_of=as_of, view=view, as_json=as_json)
+    )
 
 
 @app.command()
-def explain(job_id: JobId, *, as_of: AsOf = None, as_json: AsJson = False) -> int:
+def explain(
+    job_id: JobId, *, as_of: AsOf = None, view: View = None, as_json: AsJson = False
+) -> int:
     """Show why a job's status is what it is: the deciding events, and what did not count."""
     from service import commands, running
 
-    return running.run(partial(commands.explain, job_id=job_id, as_of=as_of, as_json=as_json))
+    return running.run(
+        partial(commands.explain, job_id=job_id, as_of=as_of, view=view, as_json=as_json)
+    )
+
+
+@app.command()
+def fleet(*, as_of: AsOf = None, as_json: AsJson = False) -> int:
+    """Show how many jobs have each status, and every job that is not final."""
+    from service import fleet_commands, running
+
+    return running.run(partial(fleet_commands.fleet, as_of=as_of, as_json=as_json))
+
+
+@app.command()
+def fleet_diff(
+    begin: Moment,
+    end: Annotated[
+        str | None,
+        typer.Argument(metavar="TIME|POSITION", help="Now, where it is absent."),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Show each job whose status, attempt or health changed between two moments."""
+    from service import fleet_commands, running
+
+    return running.run(partial(fleet_commands.fleet_diff, begin=begin, end=end, as_json=as_json))
 
 
 @app.command()
@@ -279,6 +326,68 @@ def verify(
     return running.run(
         partial(verify_command.verify, job_id=job_id, anchors=anchors, as_json=as_json)
     )
+
+
+app.command()(replay)
+
+
+@app.command()
+def compact(
+    *,
+    older_than: Annotated[
+        str, typer.Option(metavar="AGE", help="Ranges whose newest event is older: 30d, 12h …")
+    ] = "30d",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> int:
+    """Archive old ranges of the log, and roll up the heartbeats in them.
+
+    Works on the database itself, whether a service runs on it or not. Everything that a status, a
+    timeline or an explanation rests on stays online; `restore` brings the rest back.
+    """
+    from service import growth_commands, running
+
+    try:
+        seconds = growth_commands.seconds_in(older_than)
+    except ValueError as error:
+        raise typer.BadParameter(f"--older-than {error}.") from error
+    work = partial(growth_commands.compact, older_than=seconds, dry_run=dry_run, as_json=as_json)
+    return running.run(work)
+
+
+@app.command()
+def archives(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every file, and exit 1 if one is not whole.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+) -> int:
+    """List the ranges of the log that were archived."""
+    from service import growth_commands, running
+
+    return running.run(partial(growth_commands.archives, check=check, as_json=as_json))
+
+
+@app.command()
+def restore(
+    ranges: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RANGE]...", help="As `archives` names them: 1-1000000."),
+    ] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> int:
+    """Bring archived ranges back, event by event, for a replay."""
+    from service import growth_commands, running
+
+    if bool(ranges) == everything:
+        raise typer.BadParameter("name the ranges to restore, or give --all.")
+    wanted = None if everything else ranges
+    return running.run(partial(growth_commands.restore, wanted=wanted, as_json=as_json))
 
 
 @tokens.command("create")

@@ -68,24 +68,39 @@ class Client:
         return await self._json("POST", "/v1/jobs", body=new, key=key)
 
     async def jobs(
-        self, *, status: str | None, labels: list[str], limit: int, cursor: str | None = None
+        self,
+        *,
+        status: str | None,
+        labels: list[str],
+        limit: int,
+        cursor: str | None = None,
+        as_of: str | None = None,
     ) -> Json:
-        """Return a page of jobs, newest first."""
-        return await self._json(
-            "GET", "/v1/jobs", status=status, label=labels, limit=limit, cursor=cursor
-        )
+        """Return a page of jobs, newest first, now or as of a moment."""
+        query = {"status": status, "label": labels, "limit": limit, "cursor": cursor}
+        return await self._json("GET", "/v1/jobs", **query, as_of=as_of)
 
-    async def job(self, job_id: int, as_of: str | None = None) -> Json:
+    async def job(self, job_id: int, as_of: str | None = None, view: str | None = None) -> Json:
         """Return a job, now or as of a moment."""
-        return await self._json("GET", f"/v1/jobs/{job_id}", as_of=as_of)
+        return await self._json("GET", f"/v1/jobs/{job_id}", as_of=as_of, view=view)
 
-    async def timeline(self, job_id: int, as_of: str | None = None) -> Json:
+    async def timeline(
+        self, job_id: int, as_of: str | None = None, view: str | None = None
+    ) -> Json:
         """Return a job's attempts and its story."""
-        return await self._json("GET", f"/v1/jobs/{job_id}/timeline", as_of=as_of)
+        return await self._json("GET", f"/v1/jobs/{job_id}/timeline", as_of=as_of, view=view)
 
-    async def explain(self, job_id: int, as_of: str | None = None) -> Json:
+    async def explain(self, job_id: int, as_of: str | None = None, view: str | None = None) -> Json:
         """Return the events and the rule behind a job's status."""
-        return await self._json("GET", f"/v1/jobs/{job_id}/explain", as_of=as_of)
+        return await self._json("GET", f"/v1/jobs/{job_id}/explain", as_of=as_of, view=view)
+
+    async def fleet(self, as_of: str | None = None) -> Json:
+        """Return how many jobs have each status, and every job that is not final."""
+        return await self._json("GET", "/v1/fleet", as_of=as_of)
+
+    async def fleet_diff(self, begin: str, end: str | None = None) -> Json:
+        """Return each job that changed between two moments."""
+        return await self._json("GET", "/v1/fleet/diff", **{"from": begin, "to": end})
 
     async def events(self, job_id: int, *, after: int, limit: int = 1000) -> Json:
         """Return a job's events after a version."""

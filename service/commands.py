@@ -59,26 +59,32 @@ async def jobs(
     labels: list[str],
     limit: int,
     everything: bool,
+    as_of: str | None,
     as_json: bool,
 ) -> int:
     """List jobs."""
     async with reach(settings, reading=True) as service:
-        size = PAGE if everything else limit
-        page = await service.client.jobs(status=status, labels=labels, limit=size)
+        wanted: Json = {"status": status, "labels": labels, "as_of": as_of}
+        wanted["limit"] = PAGE if everything else limit
+        page = await service.client.jobs(**wanted)
         while everything and page["next_cursor"]:
-            more = await service.client.jobs(
-                status=status, labels=labels, limit=size, cursor=page["next_cursor"]
-            )
+            more = await service.client.jobs(**wanted, cursor=page["next_cursor"])
             page = {**more, "jobs": page["jobs"] + more["jobs"]}
     return _show(console, page, as_json, lambda: jobs_table(read(JobsAnswer, page)))
 
 
 async def status(
-    settings: Settings, console: Console, *, job_id: int, as_of: str | None, as_json: bool
+    settings: Settings,
+    console: Console,
+    *,
+    job_id: int,
+    as_of: str | None,
+    view: str | None,
+    as_json: bool,
 ) -> int:
     """Show a job."""
     async with reach(settings, reading=True) as service:
-        job = await service.client.job(job_id, as_of)
+        job = await service.client.job(job_id, as_of, view)
     return _show(
         console,
         job,
@@ -88,22 +94,34 @@ async def status(
 
 
 async def timeline(
-    settings: Settings, console: Console, *, job_id: int, as_of: str | None, as_json: bool
+    settings: Settings,
+    console: Console,
+    *,
+    job_id: int,
+    as_of: str | None,
+    view: str | None,
+    as_json: bool,
 ) -> int:
     """Show a job's attempts and its story."""
     async with reach(settings, reading=True) as service:
-        told = await service.client.timeline(job_id, as_of)
+        told = await service.client.timeline(job_id, as_of, view)
     return _show(
         console, told, as_json, lambda: timeline_page(read(TimelineAnswer, told), console.width)
     )
 
 
 async def explain(
-    settings: Settings, console: Console, *, job_id: int, as_of: str | None, as_json: bool
+    settings: Settings,
+    console: Console,
+    *,
+    job_id: int,
+    as_of: str | None,
+    view: str | None,
+    as_json: bool,
 ) -> int:
     """Show why a job's status is what it is."""
     async with reach(settings, reading=True) as service:
-        told = await service.client.explain(job_id, as_of)
+        told = await service.client.explain(job_id, as_of, view)
     return _show(
         console,
         told,

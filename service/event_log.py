@@ -32,6 +32,7 @@ from service.writing import IdKey, Known, SeqKey, Writer
 # takes some tenths of a second.
 QUEUE_WEIGHT = 20_000
 BATCH_WEIGHT = 500
+TURN_WEIGHT = 50
 PARTITION_EVENTS = 1_000_000
 KNOWN_ID = "event_ids_pkey"
 LOOKUPS = 100
@@ -190,27 +191,31 @@ class EventLog:
     ) -> list[Outcome | Exception] | None:
         """Decide and append; None where another process appended in between."""
         batch = await self._load(writer, requests)
-        behind = batch.head
+        behind = batch.behind
         answers: list[Outcome | Exception] = []
+        worked = 0
         for request in requests:
             answers.append(_try(batch, request))
-            await asyncio.sleep(0)  # a large batch must not keep reads and probes waiting
+            worked += request.weight
+            if worked >= TURN_WEIGHT:  # a large batch must not keep reads and probes waiting
+                worked = 0
+                await asyncio.sleep(0)
         if not batch.records:
             return answers
-        while batch.head.position >= behind.end_position:
+        while batch.position >= behind.end_position:
             await writer.add_partition(self.partition_events)
             behind = replace(behind, end_position=behind.end_position + self.partition_events)
         now = await writer.append(
             batch.records,
             behind=behind,
-            ahead=batch.head,
+            ahead=batch.ahead,
             jobs=batch.changed,
             restated=batch.restated,
             spans=batch.spans,
         )
         if now is None:
             return None
-        ahead = replace(batch.head, end_position=behind.end_position)
+        ahead = replace(batch.ahead, end_position=behind.end_position)
         self._heads.advance(ahead, now, batch.changed)
         self._lookups = max(self._lookups - 1, 0)
         return answers
@@ -225,7 +230,7 @@ class EventLog:
         by_key = await writer.jobs_by_key(keys) if keys else {}
         ids = {request.job_id for request in requests if request.job_id is not None}
         return Batch(
-            head=head,
+            behind=head,
             policy=self.policy,
             moment_of=self.senses.moment_of,
             jobs=await self._heads.jobs(writer, ids | set(by_key.values())),

@@ -23,6 +23,7 @@ LOG_LOCK = 0x65706F6C6F67  # "epolog": the family of our advisory locks
 MIGRATION_LOCK = LOG_LOCK + 1
 SUPERVISOR_LOCK = LOG_LOCK + 2
 REPLAY_LOCK = LOG_LOCK + 3
+COMPACT_LOCK = LOG_LOCK + 5
 HISTORY_LOCK = LOG_LOCK + 4  # shared by who reads all of the log, exclusive to who compacts it
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
@@ -96,10 +97,13 @@ class Session:
         with _translated():
             return await self._connection.fetchrow(statement(name), *values)
 
-    async def value(self, name: str, *values: Any) -> Any:
-        """Run the statement and return the first value of its first row, or None."""
+    async def value(self, name: str, *values: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        """Run the statement and return the first value of its first row, or None.
+
+        It may take COMMAND_SECONDS, or the `timeout` in seconds.
+        """
         with _translated():
-            return await self._connection.fetchval(statement(name), *values)
+            return await self._connection.fetchval(statement(name), *values, timeout=timeout)
 
     async def run(self, name: str, *values: Any) -> None:
         """Run the statement for what it does."""

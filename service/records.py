@@ -15,6 +15,7 @@ from projections.events import Record, Source, decode
 from projections.job import JobState
 
 Columns = tuple[list[Any], ...]
+Lines = tuple[str, ...]
 
 
 class Row(Protocol):
@@ -84,7 +85,7 @@ def job_columns(states: Sequence[JobState], hashes: Sequence[str]) -> Columns:
         [state.position for state in states],
         [bytes.fromhex(digest) for digest in hashes],
         [state.status.value for state in states],
-        [not state.status.is_final or state.holds_resources for state in states],
+        [_is_watched(state) for state in states],
         [_json(dict(state.labels)) for state in states],
         [state.idempotency_key for state in states],
         [_json(_rest_of(state)) for state in states],
@@ -94,27 +95,51 @@ def job_columns(states: Sequence[JobState], hashes: Sequence[str]) -> Columns:
     )
 
 
-def moved_columns(states: Sequence[JobState], hashes: Sequence[str], rests: Set[int]) -> Columns:
-    """Return jobs that went on, in the order of `append_batch`.
+def event_lines(records: Sequence[Record]) -> Lines:
+    """Return the records as one text a column, a line a record, as `append_batch` takes them."""
+    return (
+        "\n".join([str(record.position) for record in records]),
+        "\n".join([str(record.job_id) for record in records]),
+        "\n".join([str(record.version) for record in records]),
+        "\n".join([str(record.attempt) for record in records]),
+        "\n".join([record.event_id for record in records]),
+        "\n".join([record.type for record in records]),
+        "\n".join([record.source.value for record in records]),
+        "\n".join([record.trace_id for record in records]),
+        "\n".join([str(record.seq or "") for record in records]),
+        "\n".join([record.occurred_at.isoformat() for record in records]),
+        "\n".join([record.recorded_at.isoformat() for record in records]),
+        "\n".join([record.rule or "" for record in records]),
+        "\n".join([spelled(record) for record in records]),
+        "\n".join([record.hash for record in records]),
+    )
+
+
+def moved_lines(states: Sequence[JobState], hashes: Sequence[str], rests: Set[int]) -> Lines:
+    """Return jobs that went on, a line a job, as `append_batch` takes them.
 
     `rests` names those of which more than the pulse has changed.
     """
     return (
-        [state.id for state in states],
-        [state.version for state in states],
-        [state.position for state in states],
-        [bytes.fromhex(digest) for digest in hashes],
-        [state.status.value for state in states],
-        [not state.status.is_final or state.holds_resources for state in states],
-        [state.final_position for state in states],
-        [_json(_pulse_of(state)) for state in states],
-        [_json(_rest_of(state)) if state.id in rests else None for state in states],
+        "\n".join([str(state.id) for state in states]),
+        "\n".join([str(state.version) for state in states]),
+        "\n".join([str(state.position) for state in states]),
+        "\n".join(hashes),
+        "\n".join([state.status.value for state in states]),
+        "\n".join([str(_is_watched(state)) for state in states]),
+        "\n".join([str(state.final_position or "") for state in states]),
+        "\n".join([_json(_pulse_of(state)) for state in states]),
+        "\n".join([_json(_rest_of(state)) if state.id in rests else "" for state in states]),
     )
 
 
 def only_pulse_differs(one: JobState, other: JobState) -> bool:
     """Return whether two states of a job are the same but for what every callback moves."""
     return all(map(is_, _rest_values(one.__dict__), _rest_values(other.__dict__)))
+
+
+def _is_watched(state: JobState) -> bool:
+    return not state.status.is_final or state.holds_resources
 
 
 def _pulse_of(state: JobState) -> dict[str, Any]:

@@ -15,11 +15,14 @@ import structlog
 from aiohttp import web
 
 from projections.anchors import AnchorKeys
+from projections.archives import Seal
+from projections.version import PROJECTIONS_VERSION
 from service.anchors import ANCHORS_NAME, Anchoring, AnchorsFile
 from service.api_tokens import ApiTokens
 from service.app import build_app
 from service.batch import Outcome
 from service.callback_tokens import CallbackTokens
+from service.compaction import Compaction
 from service.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from service.errors import SettingsError, StoreUnavailableError
 from service.event_log import EventLog
@@ -29,7 +32,9 @@ from service.feed import Feed
 from service.instance import Instance, policy_of
 from service.local import LocalExecutor
 from service.metrics import Metrics
+from service.object_store import open_store
 from service.postgres import Database, migrate
+from service.rebuilding import rebuild_if_old
 from service.senses import Senses
 from service.settings import ExecutorKind, Settings
 from service.state_folder import StateFolder
@@ -101,7 +106,12 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
         api_token = settings.api_token or folder.api_token()
         policy = policy_of(settings)
         senses = Senses(policy, imported=await store.imported())
-        event_log = EventLog(database=database, policy=policy, senses=senses)
+        event_log = EventLog(
+            database=database,
+            policy=policy,
+            senses=senses,
+            partition_events=settings.partition_events,
+        )
         feed = Feed(database=database, store=store, log=event_log)
         metrics = Metrics(event_log, feed)
         event_log.committed = partial(_note_commit, feed, metrics)
@@ -129,6 +139,8 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
         if drive:
             supervisor = Supervisor(instance, settings.trainer_url(port))
             await _start(stack, supervisor.run(), broken)
+            if settings.compact_after:
+                await _start_compacting(stack, instance, folder, broken)
             folder.announce(url, os.getpid())
             stack.callback(folder.withdraw)
         log.info("serving", url=url, executor=executor.name, state_dir=str(settings.state_dir))
@@ -151,6 +163,21 @@ async def _start_anchoring(
     await _start(stack, anchoring.run(), broken)
 
 
+async def _start_compacting(
+    stack: AsyncExitStack, instance: Instance, folder: StateFolder, broken: asyncio.Event
+) -> None:
+    """Compact old ranges of the log from now on."""
+    settings = instance.settings
+    key = settings.secret_key or folder.secret_key()
+    compaction = Compaction(
+        database=instance.database,
+        objects=open_store(settings.archive_url, settings.s3_endpoint),
+        seal=Seal(key, settings.secret_keys_old),
+        token_ttl=settings.token_ttl,
+    )
+    await _start(stack, compaction.run(settings.compact_after), broken)
+
+
 def _note_commit(
     feed: Feed, metrics: Metrics, answers: Sequence[Outcome | Exception], seconds: float
 ) -> None:
@@ -162,16 +189,23 @@ def _note_commit(
 
 
 async def migrate_database(settings: Settings) -> list[str]:
-    """Bring the settings' database up to date, the embedded one too; return what was applied."""
+    """Bring the settings' database up to date, the embedded one too; return what was done."""
     if settings.database_url:
-        return await migrate(settings.database_url)
+        return await _migrate(settings.database_url)
     with StateFolder(settings.state_dir).lock():
         embedded = EmbeddedPostgres(settings.state_dir / "postgres")
         url = await embedded.start()
         try:
-            return await migrate(url)
+            return await _migrate(url)
         finally:
             await embedded.stop()
+
+
+async def _migrate(url: str) -> list[str]:
+    """Apply the migrations, and make the projections again that an older build has folded."""
+    applied = [f"applied {name}" for name in await migrate(url)]
+    rebuilt = await rebuild_if_old(url, partial(log.warning, "rebuilding_projections"))
+    return [*applied, "rebuilt the projections from the log"] if rebuilt else applied
 
 
 def _executor(settings: Settings, folder: StateFolder) -> Executor:
@@ -194,15 +228,27 @@ async def _open_database(
         database = await Database.connect(settings.database_url)
         stack.push_async_callback(_close, database)
         await database.ready()
+        await _refuse_old_projections(database)
         return database
     embedded = EmbeddedPostgres(settings.state_dir / "postgres")
     url = await embedded.start()
     stack.push_async_callback(embedded.stop)
-    await migrate(url)
+    await _migrate(url)
     database = await Database.connect(url)
     stack.push_async_callback(_close, database)
     await _start(stack, _keep_up(embedded, database), broken)
     return database
+
+
+async def _refuse_old_projections(database: Database) -> None:
+    """Raise SettingsError where what this build would go on with was folded by an older one."""
+    async with database.session() as session:
+        version = await session.value("projections_version")
+    if version < PROJECTIONS_VERSION:
+        raise SettingsError(
+            "EPOCHLOG_DATABASE_URL needs projections of this build, and those there were folded by"
+            " an older one: run `epochlog migrate`, which makes them again from the log."
+        )
 
 
 async def _close(database: Database) -> None:

@@ -113,12 +113,24 @@ def _folder_if_local(value: str, info: ValidationInfo) -> str:
     return str(_absolute(Path(value))) if local else value
 
 
+def _folder_or_bucket(value: str) -> str:
+    if not value.startswith("s3://"):
+        if "://" in value:
+            raise ValueError
+        return str(_absolute(Path(value)))
+    bucket = value.removeprefix("s3://").split("/")[0]
+    if not bucket or any(letter.isspace() for letter in value):
+        raise ValueError
+    return value.rstrip("/")
+
+
 Url = Annotated[str, AfterValidator(_http_url)]
 DatabaseUrl = Annotated[str, AfterValidator(_postgres_url)]
 Key = Annotated[str, AfterValidator(_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(_split_at_commas)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_split_as_shell), Field(min_length=1)]
 Bucket = Annotated[str, AfterValidator(_folder_if_local)]
+ArchiveUrl = Annotated[str, AfterValidator(_folder_or_bucket)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Duration = Annotated[float, Field(gt=0, le=YEAR, allow_inf_nan=False)]
 DurationOrZero = Annotated[float, Field(ge=0, le=YEAR, allow_inf_nan=False)]
@@ -132,6 +144,10 @@ A_KEY = f"a secret of at least {MIN_KEY_BYTES} bytes"
 def _default_bucket(data: dict[str, Any]) -> str:
     local = data["storage_type"] is StorageType.LOCAL
     return str(data["state_dir"] / "storage") if local else ""
+
+
+def _default_archive(data: dict[str, Any]) -> str:
+    return str(data["state_dir"] / "archive")
 
 
 def _default_tracking(data: dict[str, Any]) -> str | None:
@@ -213,6 +229,14 @@ class Settings(BaseModel):
     retry_backoff: DurationOrZero = Field(30, description=SECONDS_OR_ZERO)
     image_pull_grace: DurationOrZero = Field(180, description=SECONDS_OR_ZERO)
     token_ttl: Duration = Field(21600, description=SECONDS)
+    compact_after: DurationOrZero = Field(0, description=f"{SECONDS_OR_ZERO} (0: never)")
+    archive_url: ArchiveUrl = Field(
+        default_factory=_default_archive,
+        description="a folder's path, or a URL such as s3://bucket/prefix",
+    )
+    partition_events: int = Field(
+        1_000_000, ge=1, le=1_000_000_000, description="a whole number from 1 to 1000000000"
+    )
     anchor_seconds: DurationOrZero = Field(300, description=f"{SECONDS_OR_ZERO} (0: never)")
     max_interruptions: int = Field(
         10, ge=0, le=1_000_000, description="a whole number from 0 to 1000000"

@@ -95,6 +95,14 @@ class Store:
             rows = await session.rows("list_events", job_id, after, type_name, limit)
         return [record_of(row) for row in rows]
 
+    async def job_page(
+        self, job_id: int, after: int, *, upto: int | None = None, limit: int = PAGE
+    ) -> list[Record]:
+        """Return a page of a job's events after a version, up to a position of the log."""
+        async with self.database.session() as session:
+            rows = await session.rows("history_page", job_id, after, upto, limit)
+        return [record_of(row) for row in rows]
+
     async def log_page(
         self,
         after: int,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from projections.events import Record
 from projections.health import recorded_verdict
 from projections.job import JobState
 from service.postgres import Session
-from service.records import Row, event_columns, job_columns, moved_columns, record_of, state_of
+from service.records import Row, event_lines, job_columns, moved_lines, record_of, state_of
 
 IdKey = tuple[int, str]
 """A job's id and an event id."""
@@ -124,7 +125,7 @@ class Writer:
         restated: Set[int],
         spans: Sequence[Span],
     ) -> datetime | None:
-        """Write the events, and everything that is kept beside them, in one statement.
+        """Write the events, and everything that is kept beside them, at once.
 
         `restated` names the jobs of which more than the pulse has changed. Returns the database's
         time; or None, and writes nothing, where the log does not end at `behind` any more. Raises
@@ -132,19 +133,29 @@ class Writer:
         """
         made = [job for job_id, job in jobs.items() if job_id > behind.job_id]
         moved = [job for job_id, job in jobs.items() if job_id <= behind.job_id]
-        row = await self.session.row(
-            "append_batch",
+        values = (
             behind.position,
             ahead.position,
             ahead.job_id,
             ahead.now,
             dict(ahead.counts),
-            *event_columns(records),
-            *job_columns([job.state for job in made], [job.hash for job in made]),
-            *moved_columns([job.state for job in moved], [job.hash for job in moved], restated),
-            *span_columns(spans),
+            *event_lines(records),
+            *moved_lines([job.state for job in moved], [job.hash for job in moved], restated),
             behind.generation,
         )
+        if (
+            not made and not spans
+        ):  # nothing but callbacks of trainings that go on, as nearly always
+            return await self._append_batch(values)
+        async with self.session.transaction():
+            now = await self._append_batch(values)
+            if now is not None:
+                columns = job_columns([job.state for job in made], [job.hash for job in made])
+                await self.session.run("append_spans", *columns, *span_columns(spans))
+        return now
+
+    async def _append_batch(self, values: tuple[Any, ...]) -> datetime | None:
+        row = await self.session.row("append_batch", *values)
         return row["now"] if row and row["appended"] else None
 
 

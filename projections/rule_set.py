@@ -1,0 +1,246 @@
+"""Other rules over the same history: which jobs would have gone another way, and where they part.
+
+A rule set is anything that has one of the three names of `RuleSet`, or a function in place of
+`evolve`; what it does not have is taken from this build. History is not made up: both sides see the
+events as they were recorded, and are compared by what they make of them and what they decide next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from projections.consequences import next_decision
+from projections.events import (
+    AttemptFailed,
+    Cancelled,
+    Event,
+    Failed,
+    HealthChanged,
+    Heartbeats,
+    Record,
+    RetryScheduled,
+    Source,
+    StopRequested,
+    encode,
+    type_of,
+)
+from projections.health import Verdict
+from projections.job import JobState, JobStatus
+from projections.policy import Moment, Policy
+from projections.status import evolve
+
+Evolve = Callable[[JobState, Record], JobState]
+Decide = Callable[[JobState, Moment, Policy], Event | None]
+
+
+class RuleSet(Protocol):
+    """What a set of rules may bring along; each has the form of the one it stands in for."""
+
+    policy: Policy
+    """The limits, in place of those of the settings."""
+
+    def evolve(self, state: JobState, record: Record, /) -> JobState:
+        """Apply one event, as `projections.status.evolve` does."""
+
+    def next_decision(self, state: JobState, moment: Moment, policy: Policy, /) -> Event | None:
+        """Return the decision that is due, as `projections.consequences.next_decision` does."""
+
+
+class RuleSetError(Exception):
+    """The rules of somebody else failed; the message says where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """A rule set that is complete."""
+
+    evolve: Evolve = evolve
+    next_decision: Decide = next_decision
+    policy: Policy = field(default_factory=Policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """Where a job stands by one of the two rule sets, and what that decides next, if anything."""
+
+    status: JobStatus
+    reason: str
+    attempt: int
+    retry_count: int
+    decision: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """A job that would have gone another way, and the event at which that shows first."""
+
+    job_id: int
+    position: int
+    at: datetime
+    recorded: Side
+    changed: Side
+
+
+def complete(rules: object, policy: Policy) -> Rules:
+    """Return the rule set that `rules` asks for, or raise RuleSetError where it is none."""
+    names = [name for name in ("evolve", "next_decision", "policy") if hasattr(rules, name)]
+    if names:
+        given = {name: getattr(rules, name) for name in names}
+        return Rules(**{"policy": policy, **given})
+    if callable(rules):
+        return Rules(evolve=rules, policy=policy)
+    raise RuleSetError(
+        "it is neither a function (state, record) -> state nor has it `evolve`, `next_decision`"
+        " or `policy`"
+    )
+
+
+class Twofold:
+    """One job by two rule sets: add its events in order, then ask where they part."""
+
+    def __init__(self, ours: Rules, theirs: Rules) -> None:
+        """Start before the first event."""
+        self._ours, self._theirs = ours, theirs
+        self._same_fold = theirs.evolve == ours.evolve
+        self._same_decisions = (theirs.next_decision, theirs.policy) == (
+            ours.next_decision,
+            ours.policy,
+        )
+        self._mine = self._other = JobState()
+        self._parting: Parting | None = None
+        self._by_fold: Record | None = None
+        """Where the folds part; the sides are told at the end."""
+        self._last: Record | None = None
+
+    def add(self, record: Record) -> None:
+        """Take the job's next event."""
+        if self._parting is None:
+            self._parting = self._by_decision(record)
+        self._mine = self._ours.evolve(self._mine, record)
+        self._other = self._mine if self._same_fold else self._evolved(record)
+        if (
+            self._by_fold is None
+            and not self._same_fold
+            and _side(self._mine) != _side(self._other)
+        ):
+            self._by_fold = record
+        self._last = record
+
+    def finished(self, now: datetime) -> Parting | None:
+        """Return where the job parts, if it does, by all its events and the time since."""
+        if self._last is None:
+            return None
+        if self._parting is None:
+            self._parting = self._by_decision(replace(self._last, recorded_at=now))
+        if self._by_fold is not None and (
+            self._parting is None or self._by_fold.position <= self._parting.position
+        ):
+            return Parting(
+                job_id=self._last.job_id,
+                position=self._by_fold.position,
+                at=self._by_fold.recorded_at,
+                recorded=_side(self._mine),
+                changed=_side(self._other),
+            )
+        return self._parting
+
+    def _by_decision(self, record: Record) -> Parting | None:
+        """Return the parting where the two decide otherwise before this event, at its moment."""
+        if self._same_fold and self._same_decisions:
+            return None
+        run = record.event
+        now = datetime.fromisoformat(run.first_at) if isinstance(run, Heartbeats) else None
+        moment = Moment(
+            now=now or record.recorded_at,
+            unreachable=self._mine.verdict == Verdict.UNREACHABLE,
+        )
+        mine = self._ours.next_decision(self._mine, moment, self._ours.policy)
+        other = self._decided(moment, record)
+        if _gist(mine) == _gist(other):
+            return None
+        return Parting(
+            job_id=record.job_id,
+            position=record.position,
+            at=record.recorded_at,
+            recorded=_decided_side(self._ours, self._mine, mine, record),
+            changed=_decided_side(self._theirs, self._other, other, record),
+        )
+
+    def _evolved(self, record: Record) -> JobState:
+        try:
+            state = self._theirs.evolve(self._other, record)
+        except Exception as error:
+            raise _failure("evolve", record, repr(error)) from error
+        if not isinstance(state, JobState):
+            raise _failure("evolve", record, f"it returned {state!r}, not a JobState")
+        return state
+
+    def _decided(self, moment: Moment, record: Record) -> Event | None:
+        try:
+            return self._theirs.next_decision(self._other, moment, self._theirs.policy)
+        except Exception as error:
+            raise _failure("next_decision", record, repr(error)) from error
+
+
+def _failure(name: str, record: Record, what: str) -> RuleSetError:
+    return RuleSetError(
+        f"{name} failed at position {record.position} (job {record.job_id}): {what}"
+    )
+
+
+def _gist(event: Event | None) -> tuple[object, ...] | None:
+    """Return what makes a decision another one: not its words, and no alarm that ends nothing."""
+    match event:
+        case None | HealthChanged():
+            return None
+        case AttemptFailed(reason=reason, failure_class=failure_class):
+            return "attempt_failed", reason, failure_class
+        case RetryScheduled():
+            return (
+                "retry_scheduled",
+                event.failure_class,
+                event.next_attempt,
+                event.retry_count_after,
+                event.interruptions_after,
+                event.delay_seconds,
+                event.checkpoint,
+            )
+        case Failed(reason=reason, why=why):
+            return "failed", reason, why
+        case Cancelled(reason=reason) | StopRequested(reason=reason):
+            return type_of(event), reason
+        case _:
+            return (type_of(event),)
+
+
+def _side(state: JobState, decision: Event | None = None) -> Side:
+    said = None
+    if decision is not None:
+        data = {name: value for name, value in encode(decision).items() if name != "because"}
+        said = {"type": type_of(decision), **data}
+    return Side(
+        status=state.status,
+        reason=state.reason.code,
+        attempt=state.attempt,
+        retry_count=state.retry_count,
+        decision=said,
+    )
+
+
+def _decided_side(rules: Rules, state: JobState, decision: Event | None, record: Record) -> Side:
+    """Return where the job stands once the decision is made."""
+    if _gist(decision) is None or decision is None:
+        return _side(state)
+    made = replace(
+        record,
+        event=decision,
+        version=state.version + 1,
+        attempt=state.attempt,
+        source=Source.SUPERVISOR,
+        rule=None,
+        stored=None,
+    )
+    return _side(rules.evolve(state, made), decision)

@@ -1,0 +1,7 @@
+"""Which version of the folds this build has."""
+
+from __future__ import annotations
+
+PROJECTIONS_VERSION = 1
+"""Raised by whoever changes what a fold makes of events that are stored already. Projections that an
+older version stored are made again from the log before a service works on them."""

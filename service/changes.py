@@ -1,0 +1,131 @@
+"""What each event of a job changes in what a reader sees: a job's story in steps.
+
+Put together up to a version, the steps are what the API answers for `as_of` that event.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from projections.events import Heartbeats, Record
+from projections.explain import Inquiry
+from projections.policy import Moment, Policy, View
+from projections.progress import completed_epoch
+from projections.rules import SENTENCES
+from projections.timeline import Attempt, Story
+from projections.titles import detail_of, title_of
+from service.views import job_view
+
+Step = dict[str, Any]
+
+
+class Changes:
+    """Steps in the making: add a job's records in order."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Start before the first record."""
+        self.story, self.inquiry = Story(), Inquiry()
+        self._policy = policy
+        self._job: Step = {}
+        self._why: Step = {}
+        self._extents: dict[int, _Extent] = {}
+
+    def add(self, record: Record) -> Step:
+        """Take the next record; return what it changes."""
+        self.story.add(record)
+        self.inquiry.add(record)
+        moment = Moment(now=record.recorded_at, view=View.RECORDED)
+        job, why = job_view(self.story.state, moment, self._policy), self._explained()
+        step = {
+            "version": record.version,
+            "position": record.position,
+            "at": record.recorded_at,
+            "type": record.type,
+            "attempt": record.attempt,
+            "rule": record.rule,
+            "seqs": _counted(record),
+            "title": title_of(record),
+            "detail": detail_of(record),
+            "job": _new_in(job, self._job),
+            "why": _new_in(why, self._why),
+            "attempts": self._moved(record),
+            "epoch": self._epoch(record),
+        }
+        self._job, self._why = job, why
+        return {name: value for name, value in step.items() if value not in (None, {}, [], "")}
+
+    def _explained(self) -> Step:
+        state = self.inquiry.state
+        return {
+            "rule": state.rule,
+            "rule_text": SENTENCES[state.rule],
+            "because": sorted(set(state.decided_by)),
+            "ignored": self.inquiry.set_aside,
+            "conflicts": self.inquiry.contradictions,
+        }
+
+    def _moved(self, record: Record) -> list[Step]:
+        """Return what is new of the attempts that this record can have touched."""
+        steps = []
+        for number in sorted({record.attempt, self.story.state.attempt}):
+            if (attempt := self.story.attempts.get(number)) is not None:
+                before, now = self._extents.get(number, NOTHING), _extent(attempt)
+                self._extents[number] = now
+                if now != before:
+                    steps.append({"attempt": number, **_added(attempt, before, now)})
+        return steps
+
+    def _epoch(self, record: Record) -> Step:
+        """Return the epoch that this record completed or added to, as far as it is known."""
+        attempt, number = self.story.attempts.get(record.attempt), completed_epoch(record.event)
+        if attempt is None or not number:
+            return {}
+        place = bisect_left(attempt.epochs, number, key=lambda known: known["epoch"])
+        return {"attempt": record.attempt, **attempt.epochs[place]}
+
+
+class _Extent(NamedTuple):
+    """As much of an attempt as tells whether something was added to it."""
+
+    phases: int
+    last_end: datetime | None
+    checkpoints: int
+    outcome: str | None
+
+
+NOTHING = _Extent(0, None, 0, None)
+
+
+def _extent(attempt: Attempt) -> _Extent:
+    last_end = attempt.phases[-1]["to"] if attempt.phases else None
+    return _Extent(len(attempt.phases), last_end, len(attempt.checkpoints), attempt.outcome)
+
+
+def _added(attempt: Attempt, before: _Extent, now: _Extent) -> Step:
+    step: Step = {}
+    if (now.phases, now.last_end) != (before.phases, before.last_end):
+        step["phases"] = [dict(phase) for phase in attempt.phases]
+    if now.checkpoints > before.checkpoints:
+        step["checkpoints"] = attempt.checkpoints[before.checkpoints :]
+    if now.outcome != before.outcome:
+        step |= {"outcome": now.outcome, "reason": attempt.reason}
+    return step
+
+
+def _counted(record: Record) -> Sequence[tuple[int, int]]:
+    """Return the trainer's own numbers that this record stands for, as stretches."""
+    if isinstance(record.event, Heartbeats):
+        return record.event.seqs
+    return [(record.seq, record.seq)] if record.seq is not None else []
+
+
+def _new_in(now: Step, before: Step) -> Step:
+    """Return what changed; which version and position it is, the step itself says."""
+    return {
+        name: value
+        for name, value in now.items()
+        if name not in {"version", "position"} and (name not in before or before[name] != value)
+    }

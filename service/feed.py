@@ -1,0 +1,289 @@
+"""The live feed: what is appended, from whichever process, handed once to all who listen.
+
+The database is the only buffer. Each new part of the log is read once and turned into messages
+that all subscribers share; one that is behind reads pages of its own until it has caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from projections.events import Record
+from service.errors import OverloadedError, StoreUnavailableError
+from service.event_log import EventLog
+from service.messages import messages_of
+from service.postgres import Database
+from service.recent import Message, Recent
+from service.store import Store
+from service.views import job_view, to_json
+
+PAGE = 200
+FAR = 10_000
+"""So many positions ahead, the feed leaps to the end, and each subscriber reads its own way."""
+PACE = 0.01
+"""Seconds between two looks at the log, so that a busy one is handed on in larger parts."""
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 0.5
+SUBSCRIBERS = 1_000
+READERS = 4
+CHANNEL = "epochlog_head"
+
+Read = TypeVar("Read")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long subscribers are waited for, in seconds."""
+
+    ping: float = 20.0
+    """Between two pings; each is to be answered before the next."""
+    slow: float = 10.0
+    """For what was sent to be taken."""
+    goodbye: float = 20.0
+    """For a close to be answered, behind what is still on its way to a slow one."""
+    stopping: float = 2.0
+    """The same where the service stops."""
+
+
+class FeedEndedError(Exception):
+    """The service is stopping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the log, read for one subscriber."""
+
+    messages: list[Message]
+    is_last: bool
+    """All that comes later is handed on to everybody."""
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One listener's place at the feed: of one job, or of the whole log (None)."""
+
+    feed: Feed
+    job_id: int | None
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_behind: bool = True
+    """The log may hold what this was not woken for."""
+
+    async def after(self, number: int) -> list[Message]:
+        """Return what follows this number, as soon as there is something; numbers have no gaps.
+
+        The number is a position, or a version where it is a job's. Raises FeedEndedError.
+        """
+        while not self.feed.has_ended:
+            is_news = self.woken.is_set()
+            self.woken.clear()
+            found = self.feed.recent.after(self.job_id, number)
+            if not found and (is_news or self._is_behind):
+                page = await self.feed.patiently(partial(self.feed.page, self.job_id, number))
+                found, self._is_behind = page.messages, not page.is_last
+            if found:
+                return found
+            await self.woken.wait()
+        raise FeedEndedError
+
+
+@dataclass(slots=True)
+class Feed:
+    """Follows the head of the log, and wakes who waits for what is new."""
+
+    database: Database
+    store: Store
+    log: EventLog
+    patience: Patience = field(default_factory=Patience)
+    recent: Recent = field(default_factory=Recent)
+    position: int | None = None
+    """Up to here the log was looked through for subscribers; None until its end is known."""
+    head: int = 0
+    """Up to here it is known to reach."""
+    has_ended: bool = False
+    _subscriptions: dict[int | None, set[Subscription]] = field(default_factory=dict)
+    _joined: set[Subscription] = field(default_factory=set)
+    """Who came since the last look began: what it skipped may have been theirs."""
+    _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _written: asyncio.Event = field(default_factory=asyncio.Event)
+    _readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
+
+    @contextmanager
+    def subscribed(self, job_id: int | None) -> Iterator[Subscription]:
+        """Listen to a job, or to the whole log, within the block. Raises OverloadedError."""
+        if self.subscribers >= SUBSCRIBERS:
+            raise OverloadedError("There are too many subscribers; come again later.")
+        subscription = Subscription(self, job_id)
+        self._subscriptions.setdefault(job_id, set()).add(subscription)
+        self._joined.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._joined.discard(subscription)
+            others = self._subscriptions[job_id]
+            others.remove(subscription)
+            if not others:
+                del self._subscriptions[job_id]
+
+    @property
+    def subscribers(self) -> int:
+        """How many listen now."""
+        return sum(len(group) for group in self._subscriptions.values())
+
+    @property
+    def lag(self) -> int:
+        """How many positions the subscribers have not been offered yet."""
+        return self.head - self.position if self.position is not None else 0
+
+    def wrote(self, position: int) -> None:
+        """Take note that this process has committed up to here."""
+        self.reached(position)
+        self._written.set()
+
+    def reached(self, position: int) -> None:
+        """Take note that the log reaches up to here."""
+        if self.position is None:
+            self.position = self.head = position
+            self._wake_all()
+        elif position > self.head:
+            self.head = position
+            self._moved.set()
+
+    def end(self) -> None:
+        """Send all subscribers away, for good."""
+        self.has_ended = True
+        self._wake_all()
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_the_head())
+            tasks.create_task(self._tell_the_others())
+            tasks.create_task(self._hand_on())
+
+    async def patiently(self, read: Callable[[], Awaitable[Read]]) -> Read:
+        """Read in turn with the other subscribers, and again after an outage of the database.
+
+        Raises FeedEndedError.
+        """
+        while not self.has_ended:
+            try:
+                async with self._readers:
+                    return await read()
+            except StoreUnavailableError:
+                await asyncio.sleep(RETRY_SECONDS)
+        raise FeedEndedError
+
+    async def page(self, job_id: int | None, number: int) -> Page:
+        """Read what follows a number from the log, as far as it was looked through for all.
+
+        So the last page ends where a message does, and the next one follows. What was handed on
+        while this reader waited for its turn is not read again.
+        """
+        if found := self.recent.after(job_id, number):
+            return Page(found, is_last=False)
+        upto = self.position
+        if job_id is None:
+            records = await self.store.log_page(number, upto=upto, limit=PAGE)
+        else:
+            records = await self.store.job_page(job_id, number, upto=upto, limit=PAGE)
+        return Page(await self._messages(records), is_last=len(records) < PAGE)
+
+    async def _messages(self, records: Sequence[Record]) -> list[Message]:
+        """Return the records as messages; their jobs as they stand now, which is no earlier."""
+        if not records:
+            return []
+        found = await self.store.jobs_named({record.job_id for record in records})
+        senses, policy = self.log.senses, self.log.policy
+        jobs = {
+            job_id: to_json(job_view(job.state, senses.moment_of(job.state, job.now), policy))
+            for job_id, job in found.items()
+        }
+        return list(messages_of(records, jobs))
+
+    async def _hand_on(self) -> None:
+        """Hand what is new to those who listen, a part at a time."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            try:
+                while self.lag:
+                    await self._look()
+            except StoreUnavailableError:
+                self._moved.set()
+                await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(PACE)
+
+    async def _look(self) -> None:
+        """Go a part of the way to the head, and wake those for whom there is something."""
+        if not self._subscriptions or self.lag > FAR:
+            self.position = self.head
+            self.recent.clear()
+            self._wake_all()
+            return
+        assert self.position is not None  # noqa: S101 - there is no lag before
+        upto = self.head
+        jobs = [job_id for job_id in self._subscriptions if job_id is not None]
+        wanted = jobs if None not in self._subscriptions else None
+        self._joined.clear()
+        records = await self.store.log_page(self.position, upto=upto, job_ids=wanted, limit=PAGE)
+        messages = await self._messages(records)
+        self.position = records[-1].position if len(records) == PAGE else upto
+        for message in messages:
+            self.recent.add(message)
+        self._wake({message.job_id for message in messages})
+
+    def _wake(self, job_ids: set[int]) -> None:
+        for key in (None, *job_ids) if job_ids else ():
+            for subscription in self._subscriptions.get(key, ()):
+                subscription.woken.set()
+        for subscription in self._joined:
+            subscription.woken.set()
+
+    def _wake_all(self) -> None:
+        for group in self._subscriptions.values():
+            for subscription in group:
+                subscription.woken.set()
+
+    async def _follow_the_head(self) -> None:
+        """Look where the log ends whenever another process tells of a commit, and each second."""
+        while True:
+            try:
+                async with (
+                    self.database.working_session() as session,
+                    session.listening(CHANNEL, self._hear),
+                ):
+                    while True:
+                        self._told.clear()
+                        self.reached(await session.value("head_position"))
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(self._told.wait(), POLL_SECONDS)
+            except StoreUnavailableError:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _hear(self, position: str) -> None:
+        if position != str(self.head):  # not our own
+            self._told.set()
+
+    async def _tell_the_others(self) -> None:
+        """Tell other processes of our commits, once for all that came while the last was told."""
+        while True:
+            await self._written.wait()
+            try:
+                async with self.database.working_session() as session:
+                    await session.run("tell_in_haste")
+                    while True:
+                        await self._written.wait()
+                        self._written.clear()
+                        await session.run("tell_head", CHANNEL, str(self.head))
+                        await asyncio.sleep(PACE)
+            except StoreUnavailableError:
+                await asyncio.sleep(RETRY_SECONDS)

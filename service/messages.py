@@ -1,0 +1,60 @@
+"""Records as the feeds send them: JSON lines, and WebSocket messages of one job each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+from projections.events import Record
+from service.recent import Message, Place
+from service.views import event_view, to_json
+
+LARGEST = 128 * 1024
+"""Bytes of events after which another message begins: clients bound what they take at once."""
+TEXT = 0x81  # a whole text message in one frame
+
+
+def lines_of(records: Iterable[Record]) -> bytes:
+    """Return one line of JSON for each record."""
+    return b"".join(to_json(event_view(record)) + b"\n" for record in records)
+
+
+def messages_of(records: Iterable[Record], jobs: Mapping[int, bytes]) -> Iterator[Message]:
+    """Yield the records in their order, consecutive ones of a job together, with their jobs."""
+    for job_id, consecutive in groupby(records, lambda record: record.job_id):
+        for part in _parts(consecutive):
+            yield _message([record for record, _ in part], [text for _, text in part], jobs[job_id])
+
+
+def text_frame(text: bytes) -> bytes:
+    """Return a text message as a server sends it over a WebSocket (RFC 6455, 5.2)."""
+    length = len(text)
+    if length < 126:
+        return bytes((TEXT, length)) + text
+    if length < 65536:
+        return bytes((TEXT, 126)) + length.to_bytes(2, "big") + text
+    return bytes((TEXT, 127)) + length.to_bytes(8, "big") + text
+
+
+def _parts(records: Iterable[Record]) -> Iterator[list[tuple[Record, bytes]]]:
+    part: list[tuple[Record, bytes]] = []
+    size = 0
+    for record in records:
+        text = to_json(event_view(record))
+        if part and size + len(text) > LARGEST:
+            yield part
+            part, size = [], 0
+        part.append((record, text))
+        size += len(text)
+    yield part
+
+
+def _message(records: Sequence[Record], texts: Sequence[bytes], job: bytes) -> Message:
+    first, last = records[0], records[-1]
+    return Message(
+        job_id=first.job_id,
+        first=Place(first.position, first.version),
+        last=Place(last.position, last.version),
+        lines=b"\n".join((*texts, b"")),
+        frame=text_frame(b'{"events":[' + b",".join(texts) + b'],"job":' + job + b"}"),
+    )

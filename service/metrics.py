@@ -1,0 +1,94 @@
+"""What Prometheus may ask of this process, counted a batch at a time."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+from projections.job import JobStatus
+from service.batch import Outcome
+from service.event_log import EventLog
+from service.feed import Feed
+from service.writing import Head
+
+BATCH_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class Metrics:
+    """The counters and gauges of one service, in a registry of their own."""
+
+    def __init__(self, log: EventLog, feed: Feed) -> None:
+        """Take what the gauges look at when they are asked."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._events = self._counter("events_appended", "Events appended by this process.", "type")
+        self._callbacks = self._counter(
+            "callbacks", "Callbacks by answer: applied, set_aside, duplicate or an error.", "answer"
+        )
+        self._dropped = self._counter(
+            "subscribers_dropped", "Subscribers sent away, by close code.", "code"
+        )
+        self._batch_events = self._histogram("batch_events", "Events a commit.", BATCH_EVENTS)
+        self._commit_seconds = self._histogram(
+            "commit_seconds", "Seconds a commit took, from its first read on.", COMMIT_SECONDS
+        )
+        self._position = self._gauge("log_position", "Where the log ends.")
+        self._jobs = self._gauge("jobs", "Jobs by status.", "status")
+        self._gauge("queue_length", "Commands that wait to be written.").set_function(
+            lambda: log.queued
+        )
+        self._gauge("subscribers", "Who follows the feeds now.").set_function(
+            lambda: feed.subscribers
+        )
+        self._gauge("feed_lag", "Positions not yet offered to subscribers.").set_function(
+            lambda: feed.lag
+        )
+
+    def committed(self, answers: Sequence[Outcome | Exception], seconds: float) -> None:
+        """Count a commit."""
+        events: Counts[str] = Counts()
+        callbacks: Counts[str] = Counts()
+        for answer in answers:
+            if isinstance(answer, Outcome):
+                events.update([record.type for record in answer.records])
+                for one in answer.recorded:
+                    applied = "applied" if one.rule is None else "set_aside"
+                    callbacks["duplicate" if one.duplicate else applied] += 1
+        for type_name, count in events.items():
+            self._events.labels(type_name).inc(count)
+        for told, count in callbacks.items():
+            self._callbacks.labels(told).inc(count)
+        if events:
+            self._batch_events.observe(events.total())
+            self._commit_seconds.observe(seconds)
+
+    def refused(self, code: str) -> None:
+        """Count a callback that was answered with an error."""
+        self._callbacks.labels(code).inc()
+
+    def dropped(self, code: int) -> None:
+        """Count a subscriber that was sent away."""
+        self._dropped.labels(str(code)).inc()
+
+    def text(self, head: Head | None) -> str:
+        """Return everything, in Prometheus' text format; of the log where it could be read."""
+        if head is None:
+            self._jobs.clear()
+        else:
+            self._position.set(head.position)
+            for status in JobStatus:
+                self._jobs.labels(status.value).set(head.counts.get(status.value, 0))
+        return generate_latest(self.registry).decode()
+
+    def _counter(self, name: str, sense: str, label: str) -> Counter:
+        return Counter(f"epochlog_{name}", sense, [label], registry=self.registry)
+
+    def _gauge(self, name: str, sense: str, *labels: str) -> Gauge:
+        return Gauge(f"epochlog_{name}", sense, labels, registry=self.registry)
+
+    def _histogram(self, name: str, sense: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"epochlog_{name}", sense, buckets=buckets, registry=self.registry)

@@ -1,0 +1,166 @@
+"""Where archives lie: a folder, or a bucket of an S3-compatible store.
+
+The only file that knows an S3 library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from service.errors import SettingsError
+
+SCHEME = "s3://"
+CHUNK = 1024 * 1024
+
+
+class ObjectStoreError(Exception):
+    """The store cannot do what it is asked for; the message says why."""
+
+
+class ObjectMissingError(ObjectStoreError):
+    """The store holds no object of this name."""
+
+
+class ObjectStore(Protocol):
+    """Keeps whole files by names, which may have slashes."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, for a person."""
+
+    async def put(self, name: str, source: Path) -> None:
+        """Keep a copy of the file under this name: all of it or, where this fails, none.
+
+        Raises ObjectStoreError.
+        """
+
+    async def fetch(self, name: str, target: Path) -> None:
+        """Write what is kept under this name to a file.
+
+        Raises ObjectMissingError or another ObjectStoreError.
+        """
+
+
+def open_store(url: str, endpoint: str | None = None) -> ObjectStore:
+    """Return the store at `s3://bucket/prefix`, or in a folder. Raises SettingsError."""
+    if not url.startswith(SCHEME):
+        return Folder(Path(url))
+    bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
+    return Bucket(bucket, prefix.strip("/"), endpoint)
+
+
+class Folder:
+    """Keeps files in a folder, which is made when the first of them comes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def url(self) -> str:
+        """The folder's path."""
+        return str(self._path)
+
+    async def put(self, name: str, source: Path) -> None:
+        """Copy the file beside its place, and move it there when it is safe on the disk."""
+        try:
+            await asyncio.to_thread(_copy_durably, source, self._path / name)
+        except OSError as error:
+            raise ObjectStoreError(f"{self._path / name} cannot be written: {error}") from error
+
+    async def fetch(self, name: str, target: Path) -> None:
+        """Copy the file out."""
+        try:
+            await asyncio.to_thread(shutil.copyfile, self._path / name, target)
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"There is no {self._path / name}.") from error
+        except OSError as error:
+            raise ObjectStoreError(f"{self._path / name} cannot be read: {error}") from error
+
+
+class Bucket:
+    """Keeps objects in a bucket; credentials come from the environment, as for every S3 client."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint: str | None) -> None:
+        try:
+            import aioboto3  # noqa: PLC0415 - an optional extra
+            from boto3.exceptions import Boto3Error  # noqa: PLC0415
+            from botocore.config import Config  # noqa: PLC0415
+            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        except ImportError as error:
+            raise SettingsError(
+                f"EPOCHLOG_ARCHIVE_URL needs the extra `s3` for {SCHEME}{bucket}:"
+                " pip install 'epochlog[s3]'"
+            ) from error
+        self._bucket, self._prefix = bucket, prefix
+        self._session = aioboto3.Session()
+        self._errors: tuple[type[Exception], ...] = (Boto3Error, BotoCoreError, ClientError)
+        self._options: dict[str, Any] = {"config": Config(retries={"mode": "standard"})}
+        if endpoint:
+            path_style = Config(retries={"mode": "standard"}, s3={"addressing_style": "path"})
+            self._options = {"endpoint_url": endpoint, "config": path_style}
+
+    @property
+    def url(self) -> str:
+        """The bucket and the prefix."""
+        return f"{SCHEME}{self._bucket}/{self._prefix}".rstrip("/")
+
+    async def put(self, name: str, source: Path) -> None:
+        """Upload the file, and look that the whole of it arrived."""
+        key, size = self._key(name), os.path.getsize(source)
+        async with self._client(name) as client:
+            await client.upload_file(str(source), self._bucket, key)
+            kept = await client.head_object(Bucket=self._bucket, Key=key)
+        if kept["ContentLength"] != size:
+            raise ObjectStoreError(f"{self.url}/{name} did not arrive whole.")
+
+    async def fetch(self, name: str, target: Path) -> None:
+        """Download the object."""
+        async with self._client(name) as client:
+            answer = await client.get_object(Bucket=self._bucket, Key=self._key(name))
+            async with answer["Body"] as body:
+                with target.open("wb") as file:
+                    while chunk := await body.read(CHUNK):
+                        file.write(chunk)
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    @asynccontextmanager
+    async def _client(self, name: str) -> AsyncIterator[Any]:
+        """Lend a client whose errors are ours."""
+        where = f"{self.url}/{name}"
+        try:
+            async with self._session.client("s3", **self._options) as client:
+                yield client
+        except self._errors as error:
+            code = getattr(error, "response", {}).get("Error", {}).get("Code")
+            if code in ("404", "NoSuchKey"):
+                raise ObjectMissingError(f"There is no {where}.") from error
+            raise ObjectStoreError(f"{where} cannot be reached: {error}") from error
+        except OSError as error:
+            raise ObjectStoreError(f"{where} cannot be transferred: {error}") from error
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        with source.open("rb") as file, aside.open("xb") as copy:
+            shutil.copyfileobj(file, copy, CHUNK)
+            copy.flush()
+            os.fsync(copy.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,108 @@
+# ruff: noqa: PLC0415 - the command loads its libraries when it runs, so that help is there at once
+"""The command `replay`: its options, and which of them go together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+YEAR = 365 * 24 * 3600
+Limit = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS", min=0.001, max=YEAR, help="Back-test: what this limit would have said."
+    ),
+]
+TIMERS = ("heartbeat_timeout", "stall_timeout", "retry_backoff")
+TIMES = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
+
+
+def replay(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare; change nothing; exit 1 on a difference.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="With --check: only where each job stands.")
+    ] = False,
+    with_rules: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="MODULE:ATTRIBUTE",
+            help="List the jobs that other rules would change.",
+        ),
+    ] = None,
+    fail_on_difference: Annotated[
+        bool, typer.Option("--fail-on-difference", help="With --with: exit 1 if there are any.")
+    ] = False,
+    heartbeat_timeout: Limit = None,
+    stall_timeout: Limit = None,
+    retry_backoff: Limit = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME",
+            formats=TIMES,
+            help="Only what went on since then (RFC 3339; UTC without an offset).",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> int:
+    """Fold the log again: rebuild the projections, or ask what other rules would have said."""
+    from service import replaying, running
+
+    timers = (heartbeat_timeout, stall_timeout, retry_backoff)
+    limits = {name: limit for name, limit in zip(TIMERS, timers, strict=True) if limit is not None}
+    _refuse_mixed_modes(
+        check=check,
+        quick=quick,
+        rules=with_rules,
+        fails=fail_on_difference,
+        limits=limits,
+        since=since,
+    )
+    moment = since and (since if since.tzinfo else since.replace(tzinfo=UTC))
+    if with_rules:
+        rules = _rules(with_rules)
+        diff = partial(replaying.reducer_diff, rules=rules, since=moment, fails=fail_on_difference)
+        return running.run(partial(diff, as_json=as_json))
+    if limits:
+        test = partial(replaying.backtest, limits=limits, since=moment, as_json=as_json)
+        return running.run(test)
+    return running.run(partial(replaying.replay, only_check=check, quick=quick, as_json=as_json))
+
+
+def _refuse_mixed_modes(
+    *,
+    check: bool,
+    quick: bool,
+    rules: str | None,
+    fails: bool,
+    limits: dict[str, float],
+    since: datetime | None,
+) -> None:
+    wrong = {
+        "--check, --with and the limits of a back-test exclude each other.": (
+            sum((check, bool(rules), bool(limits))) > 1
+        ),
+        "--quick needs --check.": quick and not check,
+        "--fail-on-difference needs --with.": fails and not rules,
+        "--since needs --with or a limit to test.": since and not (rules or limits),
+    }
+    for sentence, is_so in wrong.items():
+        if is_so:
+            raise typer.BadParameter(sentence)
+
+
+def _rules(named: str) -> Any:
+    from projections.rule_set import RuleSetError
+    from service.replaying import load_rules
+
+    try:
+        return load_rules(named)
+    except RuleSetError as error:
+        raise typer.BadParameter(f"--with: {error}.") from error

@@ -1,0 +1,2 @@
+-- How many jobs have each status, as the head has it.
+select counts from log_head

@@ -1,0 +1,2 @@
+-- Where the log ends.
+select position from log_head

@@ -1,0 +1,2 @@
+-- $1 lock key
+select pg_advisory_unlock($1)

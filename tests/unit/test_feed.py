@@ -1,0 +1,213 @@
+"""The live feed joins what is read with what is handed on: nothing skipped, nothing twice.
+
+The log here is a list that answers whenever chance lets it, so that reading, writing and joining
+meet in every order; the real one is met in the integration tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projections.events import Heartbeat, Record, Source
+from projections.job import JobState
+from projections.policy import Policy
+from service import feed as feeds
+from service.event_log import EventLog
+from service.feed import Feed, FeedEndedError, Subscription
+from service.recent import Message, Recent
+from service.senses import Senses
+from service.store import Snapshot
+from tests.given import START
+
+JOBS = (1, 2, 3)
+EVENTS = 60
+ROOM = 12_000  # some ten messages
+
+
+@dataclass(slots=True)
+class ListedLog:
+    """A log in memory, which lets others go first as often as chance says."""
+
+    chance: Random
+    records: list[Record] = field(default_factory=list)
+
+    async def log_page(
+        self, after: int, *, upto: int | None, limit: int, job_ids: list[int] | None = None
+    ) -> list[Record]:
+        await self.let_others_go_first()
+        wanted = [one for one in self.records[after:upto] if not job_ids or one.job_id in job_ids]
+        await self.let_others_go_first()
+        return wanted[:limit]
+
+    async def job_page(
+        self, job_id: int, after: int, *, upto: int | None, limit: int
+    ) -> list[Record]:
+        found = [one for one in self.records[:upto] if one.job_id == job_id and one.version > after]
+        await self.let_others_go_first()
+        return found[:limit]
+
+    async def jobs_named(self, job_ids: set[int]) -> dict[int, Snapshot]:
+        await self.let_others_go_first()
+        return {job_id: Snapshot(self._job(job_id), START) for job_id in job_ids}
+
+    async def let_others_go_first(self) -> None:
+        for _ in range(self.chance.randrange(4)):
+            await asyncio.sleep(0)
+
+    def append(self) -> int:
+        """Add an event to one of the jobs; where the log ends now."""
+        job_id = self.chance.choice(JOBS)
+        position = len(self.records) + 1
+        version = sum(record.job_id == job_id for record in self.records) + 1
+        self.records.append(_record(position, job_id, version))
+        return position
+
+    def _job(self, job_id: int) -> JobState:
+        versions = [record.version for record in self.records if record.job_id == job_id]
+        return JobState(id=job_id, version=versions[-1], created_at=START)
+
+
+def _record(position: int, job_id: int, version: int) -> Record:
+    return Record(
+        position=position,
+        job_id=job_id,
+        version=version,
+        attempt=1,
+        event_id=f"event {position}",
+        source=Source.TRAINER,
+        trace_id="trace",
+        seq=None,
+        occurred_at=START,
+        recorded_at=START,
+        event=Heartbeat(),
+    )
+
+
+def _events(messages: list[Message]) -> list[Any]:
+    """What the messages hold, as who reads their frames sees it."""
+    found: list[Any] = []
+    for message in messages:
+        text = message.frame[message.frame.index(b"{") :]
+        sent = orjson.loads(text)
+        assert sent["job"]["id"] == message.job_id
+        assert sent["job"]["version"] >= sent["events"][-1]["version"]
+        assert [orjson.loads(line) for line in message.lines.splitlines()] == sent["events"]
+        found += sent["events"]
+    return found
+
+
+@dataclass(slots=True)
+class Reader:
+    """A subscriber that comes at some moment and notes what it is given."""
+
+    job_id: int | None
+    after: int
+    delay: int
+    numbers: list[int] = field(default_factory=list)
+
+    async def read(self, feed: Feed, log: ListedLog) -> None:
+        for _ in range(self.delay):
+            await asyncio.sleep(0)
+        with feed.subscribed(self.job_id) as subscription:
+            await self._follow(subscription, log)
+
+    async def _follow(self, subscription: Subscription, log: ListedLog) -> None:
+        number, name = self.after, "position" if self.job_id is None else "version"
+        while len(log.records) < EVENTS or number < self.last(log):
+            events = _events(await subscription.after(number))
+            assert self.job_id in {None, *(event["job_id"] for event in events)}
+            self.numbers += [event[name] for event in events]
+            number = self.numbers[-1]
+            await log.let_others_go_first()
+
+    def last(self, log: ListedLog) -> int:
+        """The number at which its stream ends."""
+        return sum(self.job_id in {None, record.job_id} for record in log.records)
+
+
+async def _write(feed: Feed, log: ListedLog, chance: Random) -> None:
+    """Append, and let the feed hear of it at once, late or together with what follows."""
+    while len(log.records) < EVENTS:
+        position = log.append()
+        if chance.random() < 0.6:
+            feed.reached(position)
+        await log.let_others_go_first()
+    # Whoever waits for a job that nothing is written to any more must be let go.
+    for job_id in JOBS:
+        last = log.records[-1]
+        version = sum(record.job_id == job_id for record in log.records) + 1
+        log.records.append(_record(last.position + 1, job_id, version))
+    feed.reached(len(log.records))
+
+
+def _feed(log: Any, no_database: Any = None) -> Feed:
+    event_log = EventLog(database=no_database, policy=Policy(), senses=Senses(Policy()))
+    return Feed(database=no_database, store=log, log=event_log, recent=Recent(ROOM))
+
+
+async def _scenario(chance: Random, readers: list[Reader]) -> None:
+    log = ListedLog(chance)
+    for _ in range(10):
+        log.append()
+    feed = _feed(log)
+    if chance.random() < 0.5:
+        feed.reached(10)
+    handing_on = asyncio.create_task(feed._hand_on())
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for reader in readers:
+            tasks.create_task(reader.read(feed, log))
+        tasks.create_task(_write(feed, log, chance))
+    handing_on.cancel()
+    for reader in readers:
+        assert reader.numbers == list(range(reader.after + 1, reader.last(log) + 1))
+
+
+readers = st.builds(
+    Reader,
+    job_id=st.sampled_from((None, *JOBS)),
+    after=st.integers(0, 3),
+    delay=st.integers(0, 150),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """Pages, leaps and pauses as small as the log of this test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feeds, "PAGE", 4)
+        patch.setattr(feeds, "FAR", 12)
+        patch.setattr(feeds, "PACE", 0)
+        yield
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    readers=st.lists(readers, min_size=1, max_size=6),
+)
+def test_every_reader_is_given_everything_once_in_order(seed: int, readers: list[Reader]) -> None:
+    fresh = [replace(reader, numbers=[]) for reader in readers]
+    asyncio.run(_scenario(Random(seed), fresh))  # noqa: S311
+
+
+def test_an_ended_feed_lets_those_who_wait_go() -> None:
+    async def scenario() -> None:
+        feed = _feed(ListedLog(Random(1)))  # noqa: S311
+        with feed.subscribed(None) as subscription:
+            waiting = asyncio.create_task(subscription.after(0))
+            await asyncio.sleep(0)
+            feed.end()
+            with pytest.raises(FeedEndedError):
+                await waiting
+        assert feed.subscribers == 0
+
+    asyncio.run(scenario())
