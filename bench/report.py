@@ -14,7 +14,6 @@ from bench.machine import Machine
 from bench.rounds import Figure, Result
 from bench.stage import Pace
 
-
 QUICK = "these figures are not for comparison"
 
 

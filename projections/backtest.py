@@ -136,7 +136,8 @@ def kill_of(line: Lifeline, timeout: float) -> Kill | None:
         at = _ends(silence, timeout, line.unreachable)
         if at is None:
             continue
-        called = line.called_at if line.called_at is not None and line.called_at > at else None
+        called = silence.end if silence.is_broken else line.called_at
+        called = called if called is not None and called > at else None
         return Kill(
             job_id=line.job_id,
             attempt=line.attempt,

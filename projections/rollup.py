@@ -98,6 +98,7 @@ def known_within(record: Record, moment: datetime) -> Record:
         record,
         version=event.from_version,
         position=event.from_position,
+        occurred_at=heard,
         recorded_at=heard,
         event=told,
         stored=None,

@@ -7,7 +7,7 @@ events as they were recorded, and are compared by what they make of them and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -31,6 +31,9 @@ from projections.health import Verdict
 from projections.job import JobState, JobStatus
 from projections.policy import Moment, Policy
 from projections.status import evolve
+
+MOST_DECISIONS = 5
+"""At one moment; rules that decide the same again and again are told no further."""
 
 Evolve = Callable[[JobState, Record], JobState]
 Decide = Callable[[JobState, Moment, Policy], Event | None]
@@ -64,13 +67,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """Where a job stands by one of the two rule sets, and what that decides next, if anything."""
+    """Where a job stands by one of the two rule sets, once it has decided what is due there."""
 
     status: JobStatus
     reason: str
     attempt: int
     retry_count: int
-    decision: dict[str, Any] | None = None
+    decisions: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,17 +160,28 @@ class Twofold:
             now=now or record.recorded_at,
             unreachable=self._mine.verdict == Verdict.UNREACHABLE,
         )
-        mine = self._ours.next_decision(self._mine, moment, self._ours.policy)
-        other = self._decided(moment, record)
+        mine = self._decided(self._ours, self._mine, moment, record)
+        other = self._decided(self._theirs, self._other, moment, record)
         if _gist(mine) == _gist(other):
             return None
         return Parting(
             job_id=record.job_id,
             position=record.position,
             at=record.recorded_at,
-            recorded=_decided_side(self._ours, self._mine, mine, record),
-            changed=_decided_side(self._theirs, self._other, other, record),
+            recorded=self._decided_side(self._ours, self._mine, moment, record),
+            changed=self._decided_side(self._theirs, self._other, moment, record),
         )
+
+    def _decided_side(self, rules: Rules, state: JobState, moment: Moment, record: Record) -> Side:
+        """Return where the job stands once everything is decided that is due before the event."""
+        decisions: list[Event] = []
+        while len(decisions) < MOST_DECISIONS:
+            decision = self._decided(rules, state, moment, record)
+            if decision is None or _gist(decision) is None:
+                break
+            decisions.append(decision)
+            state = rules.evolve(state, _made(state, decision, record))
+        return _side(state, decisions)
 
     def _evolved(self, record: Record) -> JobState:
         try:
@@ -178,9 +192,11 @@ class Twofold:
             raise _failure("evolve", record, f"it returned {state!r}, not a JobState")
         return state
 
-    def _decided(self, moment: Moment, record: Record) -> Event | None:
+    def _decided(
+        self, rules: Rules, state: JobState, moment: Moment, record: Record
+    ) -> Event | None:
         try:
-            return self._theirs.next_decision(self._other, moment, self._theirs.policy)
+            return rules.next_decision(state, moment, rules.policy)
         except Exception as error:
             raise _failure("next_decision", record, repr(error)) from error
 
@@ -216,25 +232,24 @@ def _gist(event: Event | None) -> tuple[object, ...] | None:
             return (type_of(event),)
 
 
-def _side(state: JobState, decision: Event | None = None) -> Side:
-    said = None
-    if decision is not None:
-        data = {name: value for name, value in encode(decision).items() if name != "because"}
-        said = {"type": type_of(decision), **data}
+def _side(state: JobState, decisions: Iterable[Event] = ()) -> Side:
     return Side(
         status=state.status,
         reason=state.reason.code,
         attempt=state.attempt,
         retry_count=state.retry_count,
-        decision=said,
+        decisions=tuple(map(_told, decisions)),
     )
 
 
-def _decided_side(rules: Rules, state: JobState, decision: Event | None, record: Record) -> Side:
-    """Return where the job stands once the decision is made."""
-    if _gist(decision) is None or decision is None:
-        return _side(state)
-    made = replace(
+def _told(decision: Event) -> dict[str, Any]:
+    data = {name: value for name, value in encode(decision).items() if name != "because"}
+    return {"type": type_of(decision), **data}
+
+
+def _made(state: JobState, decision: Event, record: Record) -> Record:
+    """Return the decision as it would have been recorded before this event."""
+    return replace(
         record,
         event=decision,
         version=state.version + 1,
@@ -243,4 +258,3 @@ def _decided_side(rules: Rules, state: JobState, decision: Event | None, record:
         rule=None,
         stored=None,
     )
-    return _side(rules.evolve(state, made), decision)

@@ -42,7 +42,7 @@ class Content:
 
 
 class Packing:
-    """Writes a new file; the same lines always make the same bytes: there is no name or time in it."""
+    """Writes a new file: the same bytes for the same lines, as no name or time is in it."""
 
     def __init__(self, path: Path) -> None:
         self.content = Content()

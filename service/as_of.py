@@ -13,6 +13,7 @@ from projections.events import Record
 from projections.hindsight import in_hindsight
 from projections.job import JobState
 from projections.policy import Moment, View
+from projections.rollup import known_within, reaches_back
 from projections.status import evolve
 from service.errors import FieldError, InvalidRequestError, JobNotFoundError
 from service.instance import Instance
@@ -54,22 +55,32 @@ class Fold:
         self.state = evolve(self.state, record)
 
 
-async def resolve(store: Store, text: str | None, *, field: str = "as_of") -> AsOf:
-    """Return the moment that a position or a time stands for; without one, the present.
+def moment_in(text: str, field: str = "as_of") -> int | datetime:
+    """Return the position or the time that a text names.
 
     Raises InvalidRequestError with the field's name where it is neither.
     """
-    if text is None:
+    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGINT:
+        return int(text)
+    try:
+        # A plus sign in an address stands for a space.
+        return parse_time(re.sub(r" (?=\d\d:\d\d$)", "+", text))
+    except ValueError as error:
+        wanted = FieldError(field, "needs a position or an RFC 3339 time")
+        raise InvalidRequestError(f"{field} {wanted.message}.", errors=[wanted]) from error
+
+
+async def resolve(store: Store, moment: int | datetime | None) -> AsOf:
+    """Return the moment that a position or a time stands for; without one, the present."""
+    if moment is None:
         head = await store.head()
         return AsOf(head.position, head.now, is_past=False)
-    position = _position_in(text)
-    if position is not None:
-        reached = await store.reached(position)
-        is_past = position <= reached.head
+    if isinstance(moment, int):
+        reached = await store.reached(moment)
+        is_past = moment <= reached.head
     else:
-        time = _time_in(text, field)
-        reached = await store.reached_by(time)
-        is_past = time < reached.now
+        reached = await store.reached_by(moment)
+        is_past = moment < reached.now
     if is_past:
         return AsOf(reached.position, reached.time, is_past=True)
     return AsOf(reached.head, reached.now, is_past=False)
@@ -80,21 +91,22 @@ async def follow(instance: Instance, job_id: int, query: AsOfQuery, replay: Repl
 
     Raises InvalidRequestError, or JobNotFoundError where there was no such job.
     """
-    if query.view is View.OCCURRED and query.as_of and _position_in(query.as_of) is not None:
+    asked = moment_in(query.as_of) if query.as_of is not None else None
+    if query.view is View.OCCURRED and isinstance(asked, int):
         wanted = FieldError("as_of", "needs a time for view=occurred")
         raise InvalidRequestError(
             "view=occurred needs a time as as_of:"
             " a position says when something was recorded, not when it happened.",
             errors=[wanted],
         )
-    then = await resolve(instance.store, query.as_of)
+    then = await resolve(instance.store, asked)
     async for some in _records(instance.store, job_id, then, query.view):
         for record in some:
             replay.add(record)
         await asyncio.sleep(0)  # a long history must not keep the others waiting
     if not replay.state.exists or then.time is None:
-        asked = f" as of {query.as_of}" if query.as_of else ""
-        raise JobNotFoundError(f"There is no job {job_id}{asked}.")
+        as_asked = f" as of {query.as_of}" if query.as_of else ""
+        raise JobNotFoundError(f"There is no job {job_id}{as_asked}.")
     if then.is_past or query.view is View.OCCURRED:
         return Moment(now=then.time, view=query.view)
     return instance.log.senses.moment_of(replay.state, then.time)
@@ -105,24 +117,26 @@ async def _records(
 ) -> AsyncIterator[Iterable[Record]]:
     """Yield a job's events, some at a time, in the order of the view."""
     if view is View.RECORDED:
+        version = 0
         async for page in store.history(job_id, position=then.position):
             yield page
+            version = page[-1].version
+        if then.is_past and then.time is not None and version:
+            following = await store.next_event(job_id, version)
+            if following and reaches_back(following, then.position, then.time):
+                yield [known_within(following, then.time)]
     elif then.time is not None:
-        known = [record async for page in store.history(job_id) for record in page]
+        known = [
+            _as_known(record, then.time)
+            async for page in store.history(job_id)
+            for record in page
+        ]
         happened = in_hindsight(known, then.time)
         for start in range(0, len(happened), AT_ONCE):
             yield happened[start : start + AT_ONCE]
 
 
-def _position_in(text: str) -> int | None:
-    is_number = text.isascii() and text.isdigit() and len(text) < 20
-    return int(text) if is_number and int(text) <= BIGINT else None
-
-
-def _time_in(text: str, field: str) -> datetime:
-    try:
-        # A plus sign in an address stands for a space.
-        return parse_time(re.sub(r" (?=\d\d:\d\d$)", "+", text))
-    except ValueError as error:
-        wanted = FieldError(field, "needs a position or an RFC 3339 time")
-        raise InvalidRequestError(f"{field} {wanted.message}.", errors=[wanted]) from error
+def _as_known(record: Record, time: datetime) -> Record:
+    """Return the event, or of a run that was rolled up and ended later, what is known of then."""
+    lasted = record.recorded_at > time and reaches_back(record, 0, time)
+    return known_within(record, time) if lasted else record

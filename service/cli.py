@@ -58,9 +58,6 @@ View = Annotated[
         " whenever it was recorded; that needs a time."
     ),
 ]
-Moment = Annotated[
-    str, typer.Argument(metavar="TIME|POSITION", help="An RFC 3339 time, or a position of the log.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; repeatable.")
@@ -208,10 +205,11 @@ def fleet(*, as_of: AsOf = None, as_json: AsJson = False) -> int:
 
 @app.command()
 def fleet_diff(
-    begin: Moment,
+    begin: Annotated[
+        str, typer.Argument(metavar="FROM", help="An RFC 3339 time, or a position of the log.")
+    ],
     end: Annotated[
-        str | None,
-        typer.Argument(metavar="TIME|POSITION", help="Now, where it is absent."),
+        str | None, typer.Argument(metavar="TO", help="The same; now, where it is absent.")
     ] = None,
     *,
     as_json: AsJson = False,

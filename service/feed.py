@@ -195,19 +195,21 @@ class Feed:
             records = await self.store.log_page(number, upto=upto, limit=PAGE)
         else:
             records = await self.store.job_page(job_id, number, upto=upto, limit=PAGE)
-        return Page(await self._messages(records), is_last=len(records) < PAGE)
+        return Page(await self._messages(records, job_id), is_last=len(records) < PAGE)
 
-    async def _messages(self, records: Sequence[Record]) -> list[Message]:
+    async def _messages(
+        self, records: Sequence[Record], job_id: int | None = None
+    ) -> list[Message]:
         """Return the records as messages; their jobs as they stand now, which is no earlier."""
         if not records:
             return []
         found = await self.store.jobs_named({record.job_id for record in records})
         senses, policy = self.log.senses, self.log.policy
         jobs = {
-            job_id: to_json(job_view(job.state, senses.moment_of(job.state, job.now), policy))
-            for job_id, job in found.items()
+            number: to_json(job_view(job.state, senses.moment_of(job.state, job.now), policy))
+            for number, job in found.items()
         }
-        return list(messages_of(records, jobs))
+        return list(messages_of(records, jobs, job_id))
 
     async def _hand_on(self) -> None:
         """Hand what is new to those who listen, a part at a time."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from service.as_of import AsOf, resolve
+from service.as_of import AsOf, moment_in, resolve
 from service.errors import FieldError, InvalidRequestError
 from service.fleet import Fleet, Standing, changes_between, fleet_at, fleet_now
 from service.records import Row
@@ -15,7 +16,7 @@ from service.routing import Call, Reply
 async def fleet(call: Call[None, FleetQuery]) -> Reply:
     """Count all jobs, and show each that was not final, now or as of a moment."""
     instance, asked = call.instance, call.query.as_of
-    then = await resolve(instance.store, asked) if asked is not None else None
+    then = await resolve(instance.store, moment_in(asked)) if asked is not None else None
     if then is not None and then.is_past:
         return Reply(payload=_fleet_view(then, await fleet_at(instance.database, then.position)))
     return Reply(payload=_fleet_view(*await fleet_now(instance)))
@@ -24,9 +25,10 @@ async def fleet(call: Call[None, FleetQuery]) -> Reply:
 async def fleet_diff(call: Call[None, FleetDiffQuery]) -> Reply:
     """Show each job that changed between two moments, with both sides, as they were recorded."""
     store, query = call.instance.store, call.query
-    begin = await resolve(store, query.from_, field="from")
-    end = await resolve(store, query.to, field="to")
-    if begin.position > end.position or _is_later(begin, end):
+    since = moment_in(query.from_, "from")
+    until = moment_in(query.to, "to") if query.to is not None else None
+    begin, end = await resolve(store, since), await resolve(store, until)
+    if begin.position > end.position or _is_later(since, until):
         wanted = FieldError("from", "must not be after to")
         raise InvalidRequestError(f"from {wanted.message}.", errors=[wanted])
     changes = await changes_between(call.instance.database, begin.position, end.position)
@@ -39,8 +41,15 @@ async def fleet_diff(call: Call[None, FleetDiffQuery]) -> Reply:
     )
 
 
-def _is_later(begin: AsOf, end: AsOf) -> bool:
-    return begin.time is not None and end.time is not None and begin.time > end.time
+def _is_later(since: int | datetime, until: int | datetime | None) -> bool:
+    """Return whether two positions, or two times, are the wrong way round."""
+    match since, until:
+        case (int(begin), int(end)):
+            return begin > end
+        case (datetime() as begin, datetime() as end):
+            return begin > end
+        case _:
+            return False
 
 
 def _fleet_view(then: AsOf, fleet: Fleet) -> dict[str, Any]:

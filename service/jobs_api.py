@@ -13,7 +13,7 @@ from projections.events import Created
 from projections.explain import Inquiry
 from projections.policy import Moment, View
 from projections.timeline import Story
-from service.as_of import Fold, follow, resolve
+from service.as_of import Fold, follow, moment_in, resolve
 from service.errors import (
     ExecutorDownError,
     FieldError,
@@ -74,7 +74,7 @@ async def _listed(
     instance: Instance, as_of: str | None, wanted: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the jobs that are wanted, as they are or as they were at a moment."""
-    then = await resolve(instance.store, as_of) if as_of is not None else None
+    then = await resolve(instance.store, moment_in(as_of)) if as_of is not None else None
     if then is None or not then.is_past:
         return [instance.view(job.state, job.now) for job in await instance.store.jobs(**wanted)]
     if then.time is None:

@@ -19,11 +19,26 @@ def lines_of(records: Iterable[Record]) -> bytes:
     return b"".join(to_json(event_view(record)) + b"\n" for record in records)
 
 
-def messages_of(records: Iterable[Record], jobs: Mapping[int, bytes]) -> Iterator[Message]:
-    """Yield the records in their order, consecutive ones of a job together, with their jobs."""
-    for job_id, consecutive in groupby(records, lambda record: record.job_id):
-        for part in _parts(consecutive):
-            yield _message([record for record, _ in part], [text for _, text in part], jobs[job_id])
+def messages_of(
+    records: Iterable[Record], jobs: Mapping[int, bytes], job_id: int | None = None
+) -> Iterator[Message]:
+    """Yield the records as messages of a job's stream, or of that of the log (None).
+
+    Records of a job whose numbers follow each other there are sent together, with their job.
+    """
+
+    def follows(numbered: tuple[int, Record]) -> tuple[int, int]:
+        index, record = numbered
+        return record.job_id, place_of(record).number(job_id) - index
+
+    for (of_job, _), group in groupby(enumerate(records), follows):
+        for part in _parts(record for _, record in group):
+            yield _message([record for record, _ in part], [text for _, text in part], jobs[of_job])
+
+
+def place_of(record: Record) -> Place:
+    """Return where the record stands."""
+    return Place(record.position, record.version)
 
 
 def text_frame(text: bytes) -> bytes:
@@ -53,8 +68,8 @@ def _message(records: Sequence[Record], texts: Sequence[bytes], job: bytes) -> M
     first, last = records[0], records[-1]
     return Message(
         job_id=first.job_id,
-        first=Place(first.position, first.version),
-        last=Place(last.position, last.version),
+        first=place_of(first),
+        last=place_of(last),
         lines=b"\n".join((*texts, b"")),
         frame=text_frame(b'{"events":[' + b",".join(texts) + b'],"job":' + job + b"}"),
     )

@@ -113,7 +113,7 @@ class Bucket:
 
     async def put(self, name: str, source: Path) -> None:
         """Upload the file, and look that the whole of it arrived."""
-        key, size = self._key(name), os.path.getsize(source)
+        key, size = self._key(name), (await asyncio.to_thread(source.stat)).st_size
         async with self._client(name) as client:
             await client.upload_file(str(source), self._bucket, key)
             kept = await client.head_object(Bucket=self._bucket, Key=key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -56,6 +57,7 @@ class Packing:
         self._policy = policy
         self._changes = Changes(policy)
         self._bundle: IO[bytes] = tempfile.TemporaryFile(prefix="epochlog-")  # noqa: SIM115
+        self._began = time.gmtime()[:6]
         self._zip = ZipFile(self._bundle, "w", ZIP_DEFLATED)
         self._events, self._shown, self._steps = (self._scratch() for _ in range(3))
         self._files: dict[str, dict[str, Any]] = {}
@@ -137,7 +139,7 @@ class Packing:
         self._put(README, [Template(readme()).substitute(told).encode()])
         shown = {"bundle": about, "job": job, "why": why, "logs": self._logs}
         self._put(VIEWER, self._page({**shown, "skipped": self._skipped}))
-        self._zip.writestr(MANIFEST, _json({**about, "files": self._files}, indent=True))
+        self._put(MANIFEST, [_json({**about, "files": self._files}, indent=True)])
         self._zip.close()
         self._bundle.seek(0)
         return self._bundle
@@ -154,7 +156,7 @@ class Packing:
     def _put(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write a file into the bundle and note its hash."""
         digest, size = sha256(), 0
-        entry = ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+        entry = ZipInfo(name, date_time=self._began)
         entry.compress_type, entry.external_attr = ZIP_DEFLATED, 0o644 << 16
         with self._zip.open(entry, "w", force_zip64=True) as file:
             for chunk in chunks:

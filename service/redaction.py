@@ -6,18 +6,18 @@ import re
 
 MARK = "[redacted]"
 
-# Each keeps its first group, which says what was there.
+# Each alternative keeps its group, which says what was there. Every repetition that may begin at many
+# places is bounded: what is searched was written by others.
 _SECRETS = re.compile(
-    r"(?P<bearer>\b(?:bearer|basic)[ :=]+)[A-Za-z0-9._~+/-]{8,}=*"
-    r"|(?P<token>)\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*"
-    r"|(?P<ours>\bepl_)[A-Za-z0-9_-]{20,}"
-    r"|(?P<known>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
-    r"|(?P<vendor>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-))[A-Za-z0-9_-]{16,}"
-    r"|(?P<login>\b[a-z][a-z0-9+.-]*://)[^\s/:@]*:[^\s/@]+(?=@)"
-    r"|(?P<named>\b[a-z0-9_.-]*(?:secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key"
-    r"|private[_-]?key|auth[_-]?token|callback[_-]?token|api[_-]?token|access[_-]?token)"
-    r"[a-z0-9_.-]*[\"']?\s*[:=]\s*[\"']?)(?!\[redacted\])[^\s\"',;&]{4,}",
-    re.IGNORECASE,
+    r"(?P<header>\b(?:bearer|basic)[ :=]{1,3})[A-Za-z0-9._~+/-]{8,}=*"
+    r"|(?P<jwt>)(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"
+    r"|(?P<prefix>(?<![\w-])(?:epl_|hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-))[\w-]{16,}"
+    r"|(?P<aws>)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
+    r"|(?P<login>\b[a-z][a-z0-9+.-]{0,20}://[^\s/:@]{0,200}:)(?!\[redacted\])[^\s/@]{1,500}(?=@)"
+    r"|(?P<named>\b[a-z0-9_.-]{0,40}(?:secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key"
+    r"|private[_-]?key|(?:auth|callback|api|access)[_-]?token)"
+    r"[a-z0-9_.-]{0,40}[\"']?\s{0,4}[:=]\s{0,4}[\"']?)(?!\[redacted\])[^\s\"',;&]{4,}",
+    re.IGNORECASE | re.ASCII,
 )
 
 

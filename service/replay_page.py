@@ -86,18 +86,17 @@ def partings_page(partings: Sequence[Parting], jobs: int) -> Iterator[Renderable
     yield from _more(len(partings))
 
 
+_FACTS = ("reason", "failure_class", "delay_seconds", "why")
+
+
 def _side(side: Side) -> Text:
     text = Text.assemble(
         (side.status.value, STYLES.get(side.status.value, "")),
         plain(f" ({side.reason}), attempt {side.attempt}"),
     )
-    if side.decision is not None:
-        facts = [
-            plain(f"{name} {value}")
-            for name, value in side.decision.items()
-            if name in {"reason", "failure_class", "delay_seconds", "why"}
-        ]
-        text.append(f"\n{side.decision['type']}: {', '.join(facts)}" if facts else "", "dim")
+    for decision in side.decisions:
+        facts = [plain(f"{name} {decision[name]}") for name in _FACTS if name in decision]
+        text.append(f"\n{decision['type']}: {', '.join(facts)}", "dim")
     return text
 
 

@@ -94,7 +94,7 @@ class _Putting:
             await self._meet(records)
             online = await self._online(after, records[-1].position)
             missing = [
-                line
+                line.decode()
                 for line, record in zip(lines, records, strict=True)
                 if self._is_missing(record, online.pop(record.position, None))
             ]

@@ -60,7 +60,7 @@ class Rolling:
     async def _pages(self) -> AsyncIterator[list[Record]]:
         place = (0, 0)
         span = (self.part.first_position, self.part.end_position)
-        while rows := await self.session.rows("events_by_job", *span, *place, PAGE):
+        while rows := await self.session.rows("range_by_job", *span, *place, PAGE):
             yield [record_of(row) for row in rows]
             place = (rows[-1]["job_id"], rows[-1]["version"])
 

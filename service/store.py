@@ -141,6 +141,12 @@ class Store:
                 return
             version = rows[-1]["version"]
 
+    async def next_event(self, job_id: int, version: int) -> Record | None:
+        """Return a job's first event behind a version, if there is one."""
+        async with self.database.session() as session:
+            row = await session.row("next_event", job_id, version)
+        return record_of(row) if row else None
+
     async def reached(self, position: int) -> Reached:
         """Return when the log reached this position."""
         return await self._reached("time_of_position", position)

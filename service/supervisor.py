@@ -22,6 +22,7 @@ from service.errors import ServiceError, StoreUnavailableError
 from service.executor import ExecutorUnavailableError, Launch, LaunchRefusedError
 from service.instance import Instance
 from service.launching import trainer_environment
+from service.redaction import redact
 from service.senses import Attempt
 
 ROUND_SECONDS = 0.5
@@ -154,7 +155,8 @@ class Supervisor:
             text = await self.instance.executor.logs(state.id, state.attempt, LAST_WORDS_LINES)
         except ExecutorUnavailableError as error:
             text = f"Its output cannot be read: {error}"
-        lines = [line[:LAST_WORDS_WIDTH] for line in (text or "").splitlines() if line.strip()]
+        spoken = redact(text or "")[0].splitlines()  # what is recorded can never be taken back
+        lines = [line[:LAST_WORDS_WIDTH] for line in spoken if line.strip()]
         if not lines:
             return seen, None
         evidence = Evidence(kind="log_tail", data={"lines": [_storable(line) for line in lines]})

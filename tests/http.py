@@ -26,6 +26,7 @@ class Answer:
     json: Any
     text: str
     headers: dict[str, str]
+    content: bytes = b""
 
 
 class Api:
@@ -75,12 +76,13 @@ class Api:
         async with self._session.request(
             method, path, data=data, params=params, headers=named
         ) as response:
-            text = await response.text()
+            content = await response.read()
+            text = content.decode(errors="replace")
             is_json = "json" in response.content_type
             answer = orjson.loads(text) if is_json and text else None
             route = URL(path).path
             check_answer(method, route, response.status, response.content_type, answer)
-            return Answer(response.status, answer, text, dict(response.headers))
+            return Answer(response.status, answer, text, dict(response.headers), content)
 
     async def select(self, query: str, *arguments: Any) -> list[Any]:
         """Ask the service's database itself, as its owner; the rows."""

@@ -191,7 +191,8 @@ def test_every_field_and_parameter_is_explained(route: Route[Any, Any]) -> None:
     section = _sections()[f"{route.method} {route.path}"]
     shared = _sections()["The callback API"]
 
-    for name in (route.body or route.query).model_fields:
+    for field, info in (route.body or route.query).model_fields.items():
+        name = info.alias or field
         assert f"`{name}`" in section + (shared if route.access == "callback" else ""), name
 
 

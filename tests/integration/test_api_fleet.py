@@ -13,6 +13,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from projections.decide import Enqueue, RequestCancel
 from projections.health import recorded_verdict
 from projections.job import JobState, JobStatus
 from service.fleet import fleet_at
@@ -119,6 +120,29 @@ async def test_a_job_that_has_said_nothing_for_long_is_found_as_well(told: Told)
     for moment in past[::3]:
         position = moment.record.position
         assert await fleet_at(database, position, recent=2) == await fleet_at(database, position)
+
+
+async def test_a_callback_that_did_not_count_moves_nothing(api: Api) -> None:
+    job = await api.create_job()
+    log = api.service.instance.log
+    launched = Enqueue(
+        attempt=1, reason="submitted", message="Asked.", executor="kubernetes", place="elsewhere"
+    )
+    await log.handle(job["id"], launched)
+    await api.call_back(job, "heartbeat", {"epoch": 1})
+    await log.handle(job["id"], RequestCancel())
+    done = (await api.call_back(job, "done", {"status": "failed"})).json["position"]
+    late = (await api.call_back(job, "heartbeat", {"epoch": 9})).json
+    assert (late["applied"], late["status"]) == (False, "running")
+
+    after, before = [
+        (await api.get("/v1/fleet", as_of=position)).json["jobs"][0]
+        for position in (late["position"], done)
+    ]
+
+    assert after["version"] > before["version"]
+    assert (after["progress"], after["health"]) == (before["progress"], before["health"])
+    assert before["progress"]["epoch"] == 1
 
 
 def _times(past: Sequence[Moment]) -> list[datetime]:
@@ -278,7 +302,9 @@ async def test_a_diff_takes_times_and_goes_up_to_now(told: Told) -> None:
         ("9", "8"),
         ("2020-01-01T00:00:01Z", "2020-01-01T00:00:00Z"),
         (str(2**63 - 1), "1"),
+        (str(2**63 - 1), str(2**63 - 2)),
         ("9999-01-01T00:00:00Z", "2020-01-01T00:00:00Z"),
+        ("9999-01-01T00:00:00Z", "9998-01-01T00:00:00Z"),
         ("5", "2020-01-01T00:00:00Z"),
     ],
 )

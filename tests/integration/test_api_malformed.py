@@ -166,7 +166,8 @@ QUERIES: list[tuple[str, str]] = [
             ("limit", "-1"), ("limit", "501"), ("limit", "x"), ("limit", ""), ("limit", "1.5"),
             ("limit", "9" * 30), ("limit", "1&limit=2"), ("label", "x"), ("label", "=x"),
             ("label", ""), ("label", "a=1&label=a=2"), ("label", "a%00=1"), ("cursor", ""),
-            ("cursor", "x"), ("cursor", "%C3%A9"), ("cursor", "x" * 65), ("as_of", "1"),
+            ("cursor", "x"), ("cursor", "%C3%A9"), ("cursor", "x" * 65), ("as_of", "x"),
+            ("view", "recorded"),
         )
     ),
     *(
@@ -182,6 +183,24 @@ QUERIES: list[tuple[str, str]] = [
         for value in (
             "", "x", "-1", "1.5", str(2**63), "9" * 30, "2026-01-01", "now", "²", "t" * 65, "\0",
             "2026-02-30T00:00:00Z", "2026-01-01T00:00:00", "0001-01-01T00:00:00Z",
+        )
+    ),
+    *(
+        (f"/v1/jobs/1{view}?{query}", name)
+        for view in ("", "/timeline", "/explain")
+        for query, name in (
+            ("view=", "view"), ("view=true", "view"), ("view=OCCURRED", "view"),
+            ("as_of=1&view=occurred", "as_of"), ("as_of=x&view=occurred", "as_of"),
+        )
+    ),
+    *(
+        (f"/v1/fleet{path}", name)
+        for path, name in (
+            ("?as_of=", "as_of"), ("?as_of=x", "as_of"), (f"?as_of={2**63}", "as_of"),
+            ("?view=occurred", "view"), ("/diff", "from"), ("/diff?to=1", "from"),
+            ("/diff?from=", "from"), ("/diff?from=x", "from"), ("/diff?from=-1", "from"),
+            ("/diff?from=1&to=", "to"), ("/diff?from=1&to=x", "to"), ("/diff?from_=1", "from"),
+            ("/diff?from=1&as_of=1", "as_of"), ("/diff?from=2&to=1", "from"),
         )
     ),
     *(

@@ -26,6 +26,8 @@ CONTRACT = {
     ("POST", "/v1/jobs/{id}/cancel"), ("POST", "/v1/jobs/{id}/token"),
     ("GET", "/v1/jobs/{id}/events"), ("GET", "/v1/jobs/{id}/timeline"),
     ("GET", "/v1/jobs/{id}/explain"), ("GET", "/v1/jobs/{id}/logs"),
+    ("GET", "/v1/fleet"), ("GET", "/v1/fleet/diff"),
+    ("GET", "/v1/jobs/{id}/export"),
     ("POST", "/v1/jobs/{id}/heartbeat"), ("POST", "/v1/jobs/{id}/event"),
     ("POST", "/v1/jobs/{id}/done"), ("POST", "/v1/jobs/{id}/callbacks"),
     ("POST", "/v1/tokens"), ("GET", "/healthz"), ("GET", "/readyz"),

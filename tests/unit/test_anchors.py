@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from projections.anchored import Anchored, AnchorChain
+from projections.anchored import AnchorChain, Anchored
 from projections.anchors import NO_ANCHOR, Anchor, AnchorError, AnchorKeys, JobHead, digest
 from projections.audit import Audit
 from projections.findings import Findings
@@ -88,7 +88,9 @@ def test_a_line_that_is_no_anchor_is_unreadable(line: str) -> None:
 
 def test_the_key_of_anchors_is_not_the_key_of_tokens() -> None:
     assert KEY not in KEYS.sign(FIRST)
-    assert json.loads(KEYS.sign(FIRST))["key"] != json.loads(AnchorKeys("x" * 32).sign(FIRST))["key"]
+    assert (
+        json.loads(KEYS.sign(FIRST))["key"] != json.loads(AnchorKeys("x" * 32).sign(FIRST))["key"]
+    )
 
 
 def chain() -> AnchorChain:
