@@ -51,7 +51,10 @@ def bench(
     pace = Pace(seconds or usual.seconds, usual.warm_up, rounds or usual.rounds, quick)
     date = datetime.now(UTC)
     path = out or RESULTS / f"{date:%Y-%m-%dT%H-%M-%SZ}.json"
-    uvloop.run(_run(_chosen(only), pace, f"{date:%Y-%m-%d %H:%M}Z", path))
+    try:
+        uvloop.run(_run(_chosen(only), pace, f"{date:%Y-%m-%d %H:%M}Z", path))
+    except asyncio.CancelledError:
+        raise typer.Exit(1) from None
 
 
 def _chosen(only: str) -> list[Part]:

@@ -99,10 +99,10 @@ class Cohort:
         return len(self.lengths) * JOB_SECONDS + (max(self.lengths) + 50) * BEAT_SECONDS
 
     def after(self) -> dict[str, int]:
-        """How many jobs have each status when it is over."""
+        """How many jobs have each status when it is over; 0 where some had it before."""
         numbers = range(self.job_id + 1, self.job_id + 1 + len(self.lengths))
         ended = Counter(ENDS.get(_fate(number), "succeeded") for number in numbers)
-        return dict(Counter(self.counts) + ended)
+        return {"pending": 0, "queued": 0, "running": 0, **(Counter(self.counts) + ended)}
 
 
 def plan(events: int, jobs: int, end: datetime) -> list[Cohort]:
@@ -162,9 +162,8 @@ def make(cohort: Cohort) -> Batch:
         batch.behind = replace(batch.behind, now=cohort.begins + timedelta(seconds=seconds))
         batch.apply(job_id or None, command)
     planned = (cohort.position + cohort.events, cohort.after())
-    held = {status: count for status, count in batch.counts.items() if count}
-    if (batch.position, held) != planned:
-        raise RuntimeError(f"the rules wrote {batch.position} and {held}, not {planned}")
+    if (written := (batch.position, batch.counts)) != planned:
+        raise RuntimeError(f"by the rules the cohort ends at {written}, not at {planned}")
     return batch
 
 

@@ -57,7 +57,7 @@ async def start(stage: Stage, url: str, name: str = "ours") -> Service:
     api_token = secrets.token_urlsafe(32)
     environ = {
         "EPOCHLOG_DATABASE_URL": url,
-        "EPOCHLOG_STATE_DIR": str(stage.folder / name),
+        "EPOCHLOG_STATE_DIR": str(stage.folder / f"{name}-{next(stage.numbers)}"),
         "EPOCHLOG_SECRET_KEY": secrets.token_urlsafe(32),
         "EPOCHLOG_API_TOKEN": api_token,
         "EPOCHLOG_EXECUTOR": "external",

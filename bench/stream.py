@@ -19,7 +19,8 @@ SUBSCRIBERS = 100
 EVENTS_A_SECOND = 1000.0
 CONNECTIONS = 32
 CONNECT_SECONDS = 2.0
-DRAIN_SECONDS = 1.0
+DRAIN_SECONDS = 5.0
+"""What has not arrived so long after the last answer counts as not told."""
 
 
 async def _open_ours(stage: Stage) -> Measure:

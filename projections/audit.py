@@ -6,6 +6,7 @@ is kept beside them. Memory grows with the number of jobs, not of events.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,10 @@ class Audit:
     events: int = 0
     rolled_up: int = 0
     """How many further events the roll-ups stand for."""
+    slim: Sequence[range] | None = None
+    """The positions that were archived: only there may roll-ups stand. None where nobody knows."""
+    bridged: set[range] = field(default_factory=set)
+    """Those of them in which one was met."""
     losses: Losses = field(default_factory=Losses)
 
     def chain(self, job_id: int) -> Chain:
@@ -184,11 +189,24 @@ class Audit:
         first, count = _whole(said, "from_version"), _whole(said, "count")
         fits = first == chain.version + 1 and count == record.version - first + 1
         starts = chain.position < _whole(said, "from_position") <= record.position
-        if fits and starts and count > 0:
+        if not self._was_archived(record.position):
+            message = f"{_event(record)} is a roll-up, and nothing was archived there."
+            self._find(Fault.ROLL_UP_WRONG, message, record)
+        elif fits and starts and count > 0:
             self.rolled_up += count - 1
         else:
             message = f"{_event(record)} is a roll-up that does not follow version {chain.version}."
             self._find(Fault.ROLL_UP_WRONG, message, record)
+
+    def _was_archived(self, position: int) -> bool:
+        """Return whether a roll-up may stand there; note that one does."""
+        if self.slim is None or (self.brought and position <= self.brought.last_position):
+            return True
+        where = next((part for part in self.slim if position in part), None)
+        if where is None:
+            return False
+        self.bridged.add(where)
+        return True
 
     def _miss_id(self, record: Record, has_id: bool | None) -> None:
         if has_id is None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
-from projections.events import Event, Record, encode, type_of
+from projections.events import Data, Event, Record, encode, type_of
 
 GENESIS = "0" * 64
 """Stands for the hash before a job's first event."""
 
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 _AS_THEY_ARE = frozenset({str, bool, type(None)})
+_MAY_BE_SPELLED_OTHERWISE = re.compile(r"\d\.0(?!\d)|\d[eE]|\d{19}")
+"""What a whole float or an integer of more than 64 bits looks like; nearly no data has either."""
 _text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -41,7 +45,7 @@ def canonical(record: Record) -> bytes:
         f'{{"attempt":{record.attempt},"data":{data}'
         f',"event_id":"{record.event_id}","job_id":{record.job_id}'
         f',"occurred_at":"{_time(record.occurred_at)}","position":{record.position}'
-        f',"recorded_at":"{_time(record.recorded_at)}","rule":{rule},"seq":{seq}'
+        f',"recorded_at":"{_time_of_many(record.recorded_at)}","rule":{rule},"seq":{seq}'
         f',"source":"{record.source.value}","trace_id":"{record.trace_id}"'
         f',"type":"{record.type}","version":{record.version}}}'
     ).encode()
@@ -50,14 +54,18 @@ def canonical(record: Record) -> bytes:
 def spelled(record: Record) -> str:
     """Return the record's data in canonical form."""
     if record.spelled is None:
-        data = encode(record.event) if record.stored is None else record.stored
-        record.spelled = _text(_normal(data))
+        record.spelled = _spelled(encode(record.event) if record.stored is None else record.stored)
     return record.spelled
 
 
 def spelling(event: Event) -> bytes:
     """Return the one byte form of what an event says: its type and its data."""
-    return _text({"type": type_of(event), "data": _normal(encode(event))}).encode()
+    return f'{{"data":{_spelled(encode(event))},"type":"{type_of(event)}"}}'.encode()
+
+
+def _spelled(data: Data) -> str:
+    text = _text(data)
+    return _text(_normal(data)) if _MAY_BE_SPELLED_OTHERWISE.search(text) else text
 
 
 def _as_float(value: int) -> float | str:
@@ -72,6 +80,10 @@ def _time(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+_time_of_many = lru_cache(maxsize=16)(_time)
+"""The same for the many records of one batch."""
 
 
 def _normal(value: Any) -> Any:

@@ -24,6 +24,8 @@ class Fault(StrEnum):
     NOT_IMPORTED = "not_imported"  # it stands where only the imported job's events belong
     ROLL_UP_WRONG = "roll_up_wrong"  # it does not stand for the versions that it says
     ROLL_UPS_DISAGREE = "roll_ups_disagree"  # with how many positions are empty
+    ROLL_UPS_CHANGED = "roll_ups_changed"  # not those that were registered of an archived range
+    ARCHIVE_FORGED = "archive_forged"  # what is registered of a range is not signed by us
 
     # What is kept beside the events
     EVENT_ID_MISSING = "event_id_missing"

@@ -115,7 +115,7 @@ class Lifelines:
             line.silences.append(self._silence(line, _heard_at(before), end, is_broken=called))
         moved = after.attempt == before.attempt and after.advanced_at != before.advanced_at
         if moved or not goes_on:
-            end = _begin_of(record)
+            end = begin_of(record)
             line.stalls.append(self._silence(line, _moved_at(before), end, is_broken=moved))
         self._note_reach(line, before, after, at)
         if isinstance(record.event, TrainerEvent) and checkpoint_in(record.event):
@@ -142,7 +142,7 @@ class Lifelines:
             line.unreachable[-1] = (line.unreachable[-1][0], at)
 
 
-def _begin_of(record: Record) -> datetime:
+def begin_of(record: Record) -> datetime:
     """Return when an event was recorded, or the first of a run that was rolled up."""
     run = record.event
     if isinstance(run, Heartbeats):

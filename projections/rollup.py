@@ -106,10 +106,13 @@ def known_within(record: Record, moment: datetime) -> Record:
 
 
 def reaches_back(record: Record, position: int, moment: datetime) -> bool:
-    """Return whether the event is a roll-up whose run had begun by this position or moment."""
+    """Return whether the event is a roll-up whose run had begun at this position or moment.
+
+    What began behind the position may have been recorded at the same moment, but not before it.
+    """
     match record.event:
         case Heartbeats(from_position=begun, first_at=first_at):
-            return begun <= position or datetime.fromisoformat(first_at) <= moment
+            return begun <= position or datetime.fromisoformat(first_at) < moment
         case _:
             return False
 

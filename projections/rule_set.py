@@ -19,7 +19,6 @@ from projections.events import (
     Event,
     Failed,
     HealthChanged,
-    Heartbeats,
     Record,
     RetryScheduled,
     Source,
@@ -29,6 +28,7 @@ from projections.events import (
 )
 from projections.health import Verdict
 from projections.job import JobState, JobStatus
+from projections.lifelines import begin_of
 from projections.policy import Moment, Policy
 from projections.status import evolve
 
@@ -115,21 +115,19 @@ class Twofold:
         self._mine = self._other = JobState()
         self._parting: Parting | None = None
         self._by_fold: Record | None = None
-        """Where the folds part; the sides are told at the end."""
+        """Since when the folds differ; those that come together again do not part."""
         self._last: Record | None = None
 
     def add(self, record: Record) -> None:
         """Take the job's next event."""
         if self._parting is None:
-            self._parting = self._by_decision(record)
+            self._parting = self._by_decision(record, begin_of(record))
         self._mine = self._ours.evolve(self._mine, record)
         self._other = self._mine if self._same_fold else self._evolved(record)
-        if (
-            self._by_fold is None
-            and not self._same_fold
-            and _side(self._mine) != _side(self._other)
-        ):
-            self._by_fold = record
+        if _side(self._mine) == _side(self._other):
+            self._by_fold = None
+        else:
+            self._by_fold = self._by_fold or record
         self._last = record
 
     def finished(self, now: datetime) -> Parting | None:
@@ -137,7 +135,7 @@ class Twofold:
         if self._last is None:
             return None
         if self._parting is None:
-            self._parting = self._by_decision(replace(self._last, recorded_at=now))
+            self._parting = self._by_decision(self._last, now)
         if self._by_fold is not None and (
             self._parting is None or self._by_fold.position <= self._parting.position
         ):
@@ -150,16 +148,11 @@ class Twofold:
             )
         return self._parting
 
-    def _by_decision(self, record: Record) -> Parting | None:
-        """Return the parting where the two decide otherwise before this event, at its moment."""
+    def _by_decision(self, record: Record, at: datetime) -> Parting | None:
+        """Return the parting where the two decide otherwise at a moment about this event."""
         if self._same_fold and self._same_decisions:
             return None
-        run = record.event
-        now = datetime.fromisoformat(run.first_at) if isinstance(run, Heartbeats) else None
-        moment = Moment(
-            now=now or record.recorded_at,
-            unreachable=self._mine.verdict == Verdict.UNREACHABLE,
-        )
+        moment = Moment(now=at, unreachable=self._mine.verdict == Verdict.UNREACHABLE)
         mine = self._decided(self._ours, self._mine, moment, record)
         other = self._decided(self._theirs, self._other, moment, record)
         if _gist(mine) == _gist(other):
@@ -167,7 +160,7 @@ class Twofold:
         return Parting(
             job_id=record.job_id,
             position=record.position,
-            at=record.recorded_at,
+            at=at,
             recorded=self._decided_side(self._ours, self._mine, moment, record),
             changed=self._decided_side(self._theirs, self._other, moment, record),
         )

@@ -21,8 +21,7 @@ async def read_anchors(
     Each is in the table before it is in a copy: what comes later to either is left out.
     """
     size = copy.size() if copy else 0
-    row = await session.row("newest_anchor")
-    newest = (row and row["number"]) or 0
+    newest = await session.value("last_anchor") or 0
     copies = _numbered(copy, size, chain.findings) if copy else iter(())
     copied = next(copies, None)
     async for number, kept in _kept(session, newest):

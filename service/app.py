@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 def build_app(instance: Instance) -> web.Application:
     """Return the application that serves this instance."""
-    app = web.Application(middlewares=[log_requests, errors_as_problems], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[answer], client_max_size=MAX_BODY)
     app[INSTANCE] = instance
     for route in ROUTES:
         app.router.add_route(route.method, route.path, endpoint(route))
@@ -44,29 +44,13 @@ def build_app(instance: Instance) -> web.Application:
 
 
 @web.middleware
-async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error as application/problem+json (RFC 9457), the framework's own too."""
-    try:
-        return await handler(request)
-    except ServiceError as error:
-        return _problem(error.status, error.code, error.detail, errors=error.errors)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        code = _FRAMEWORK_CODES.get(error.status, "http_error")
-        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _problem(error.status, code, _said_of(request, error), headers=allowed)
-    except Exception:
-        log.exception("request_failed", method=request.method, path=request.path)
-        detail = "The service made a mistake; its log says more."
-        return _problem(500, ServiceError.code, detail)
-
-
-@web.middleware
-async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Log what was asked, what was answered and how long it took."""
+async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer, an error too; and log what was asked, what was answered and how long it took."""
     start = time.perf_counter()
-    response = await handler(request)
+    try:
+        response = await handler(request)
+    except Exception as error:
+        response = _error_as_problem(request, error)
     tell = log.info if response.status < 500 else log.warning
     (tell if _is_worth_a_line(request, response) else log.debug)(
         "request",
@@ -76,6 +60,23 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
         milliseconds=round((time.perf_counter() - start) * 1000, 1),
     )
     return response
+
+
+def _error_as_problem(request: web.Request, error: Exception) -> web.Response:
+    """Return any error as application/problem+json (RFC 9457), the framework's own too."""
+    match error:
+        case ServiceError():
+            return _problem(error.status, error.code, error.detail, errors=error.errors)
+        case web.HTTPException() if error.status >= 400:
+            code = _FRAMEWORK_CODES.get(error.status, "http_error")
+            allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return _problem(error.status, code, _said_of(request, error), headers=allowed)
+        case web.HTTPException():
+            raise error
+        case _:
+            log.error("request_failed", method=request.method, path=request.path, exc_info=error)
+            detail = "The service made a mistake; its log says more."
+            return _problem(500, ServiceError.code, detail)
 
 
 def _is_worth_a_line(request: web.Request, response: web.StreamResponse) -> bool:

@@ -127,9 +127,7 @@ async def _records(
                 yield [known_within(following, then.time)]
     elif then.time is not None:
         known = [
-            _as_known(record, then.time)
-            async for page in store.history(job_id)
-            for record in page
+            _as_known(record, then.time) async for page in store.history(job_id) for record in page
         ]
         happened = in_hindsight(known, then.time)
         for start in range(0, len(happened), AT_ONCE):

@@ -267,7 +267,8 @@ class Feed:
                         self._told.clear()
                         self.reached(await session.value("head_position"))
                         with suppress(TimeoutError):
-                            await asyncio.wait_for(self._told.wait(), POLL_SECONDS)
+                            async with asyncio.timeout(POLL_SECONDS):  # wait_for eats cancels
+                                await self._told.wait()
             except StoreUnavailableError:
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -77,7 +77,8 @@ async def _load(session: Session, bundle: Unpacking) -> None:
             await _note(session, bundle.manifest, job.state)
             await _read_back(session, job)
     except RefusedDataError as error:
-        raise BundleError(f"The bundle holds what no log can hold: {error}.") from error
+        said = str(error).partition("\n")[0]
+        raise BundleError(f"The bundle holds what no log can hold: {said}.") from error
 
 
 async def _claim(session: Session, last_position: int) -> None:

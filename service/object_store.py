@@ -124,7 +124,8 @@ class Bucket:
         """Download the object."""
         async with self._client(name) as client:
             answer = await client.get_object(Bucket=self._bucket, Key=self._key(name))
-            async with answer["Body"] as body:
+            body = answer["Body"]
+            async with body:
                 with target.open("wb") as file:
                     while chunk := await body.read(CHUNK):
                         file.write(chunk)
@@ -140,7 +141,8 @@ class Bucket:
             async with self._session.client("s3", **self._options) as client:
                 yield client
         except self._errors as error:
-            code = getattr(error, "response", {}).get("Error", {}).get("Code")
+            said = getattr(error, "response", None) or {}
+            code = said.get("Error", {}).get("Code")
             if code in ("404", "NoSuchKey"):
                 raise ObjectMissingError(f"There is no {where}.") from error
             raise ObjectStoreError(f"{where} cannot be reached: {error}") from error

@@ -80,6 +80,7 @@ class Packing:
         """Remove what was only needed on the way, and the bundle too where it was not finished."""
         self._stack.close()
         if kind is not None:
+            self._zip.close()
             self._bundle.close()
 
     def add(self, records: Sequence[Record]) -> None:

@@ -16,7 +16,7 @@ from projections.events import Record
 from projections.version import PROJECTIONS_VERSION
 from service.comparing import SHOWN, Comparison
 from service.errors import StoreUnavailableError
-from service.postgres import REPLAY_LOCK, LockedError, Session, owner_session
+from service.postgres import HISTORY_LOCK, REPLAY_LOCK, LockedError, Session, owner_session
 from service.records import job_columns, record_of, state_of
 from service.refolding import Refold
 from service.writing import StoredJob, span_columns
@@ -46,6 +46,7 @@ async def check(url: str, tell: Tell = silently) -> Comparison:
     """
     async with owner_session(url) as session:
         await _needs_schema(session)
+        await session.run("share_history", HISTORY_LOCK)
         await session.run("prepare_check")
         making = _Making(session, tell)
         await making.catch_up()
@@ -61,6 +62,7 @@ async def rebuild(url: str, tell: Tell = silently) -> Comparison:
         await _needs_schema(session)
         if not await session.value("try_to_replay", REPLAY_LOCK):
             raise StoreUnavailableError("Another replay of this log is running; wait for its end.")
+        await session.run("share_history", HISTORY_LOCK)
         await session.run("prepare_rebuild")
         try:
             return await _rebuilt(session, tell)
@@ -137,6 +139,7 @@ class _Making:
         async with self.session.transaction(isolation="repeatable_read"):
             await self._to_the_end()
             await self.keep_lost_ids()
+            self.rows["event_ids"] -= await self.session.value("forget_event_ids")
             return await self._compare(Comparison(), beyond=0)
 
     async def switch(self, found: Comparison) -> None:

@@ -50,14 +50,14 @@ class Recent:
     room: int = ROOM
     _all: deque[Message] = field(default_factory=deque)
     _of_job: dict[int, deque[Message]] = field(default_factory=dict)
-    _size: int = 0
+    size: int = 0
 
     def add(self, message: Message) -> None:
         """Keep the message, and let the oldest go where there is no room."""
         self._all.append(message)
         self._of_job.setdefault(message.job_id, deque()).append(message)
-        self._size += message.size
-        while self._size > self.room:
+        self.size += message.size
+        while self.size > self.room:
             self._let_go(self._all.popleft())
 
     def after(self, job_id: int | None, number: int) -> list[Message]:
@@ -77,14 +77,14 @@ class Recent:
         """Keep nothing: what is added next does not follow."""
         self._all.clear()
         self._of_job.clear()
-        self._size = 0
+        self.size = 0
 
     def _newest_first(self, job_id: int | None) -> Iterable[Message]:
         kept = self._all if job_id is None else self._of_job.get(job_id, ())
         return reversed(kept)
 
     def _let_go(self, message: Message) -> None:
-        self._size -= message.size
+        self.size -= message.size
         of_job = self._of_job[message.job_id]
         of_job.popleft()
         if not of_job:

@@ -289,9 +289,9 @@ async def _start(stack: AsyncExitStack, work: Any, broken: asyncio.Event) -> Non
     task.add_done_callback(ended)
 
     async def end() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+        while not task.done():  # wait_for, in the pool's acquire, may swallow a cancel
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
 
     stack.push_async_callback(end)
 

@@ -61,16 +61,26 @@ class Socket:
         try:
             await first_of(work, self._hear(), self._ping())
         except DroppedError as error:
-            dropped = error
-        except ConnectionError:  # it left without a word
-            return None
+            return error
+        except ConnectionError:
+            return None  # it left without a word
         except Exception:
             log.exception("stream_failed", path=self.request.path)
-            dropped = DroppedError(WSCloseCode.INTERNAL_ERROR, "the service made a mistake")
-        else:
-            return None
-        await self._say_goodbye(dropped)
-        return dropped
+            return DroppedError(WSCloseCode.INTERNAL_ERROR, "the service made a mistake")
+        return None
+
+    async def say_goodbye(self, dropped: DroppedError) -> None:
+        """Say why, wait until that is heard, and hang up."""
+        stopping = dropped.code == WSCloseCode.GOING_AWAY
+        transport = self.request.transport
+        reason = dropped.reason.encode()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                self.patience.stopping if stopping else self.patience.goodbye
+            ):
+                await self.response.close(code=dropped.code, message=reason, drain=False)
+        if transport is not None:
+            transport.abort()  # what it still has not taken is not waited for
 
     async def send(self, frames: Iterable[bytes]) -> None:
         """Send whole frames; return when they have left us, or nearly."""
@@ -123,18 +133,6 @@ class Socket:
                 raise DroppedError(UNANSWERED, waited)
             self._answered = False
             await self.response.ping()
-
-    async def _say_goodbye(self, dropped: DroppedError) -> None:
-        stopping = dropped.code == WSCloseCode.GOING_AWAY
-        transport = self.request.transport
-        reason = dropped.reason.encode()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(
-                self.patience.stopping if stopping else self.patience.goodbye
-            ):
-                await self.response.close(code=dropped.code, message=reason, drain=False)
-        if transport is not None:
-            transport.abort()  # what it still has not taken is not waited for
 
 
 async def first_of(*works: Awaitable[Any]) -> None:

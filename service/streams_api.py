@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 
 import structlog
@@ -60,6 +61,7 @@ async def _stream_messages(
         dropped = await socket.serve(_send(subscription, socket, after))
     if dropped is not None:
         instance.metrics.dropped(dropped.code)
+        await socket.say_goodbye(dropped)
     return socket.response
 
 
@@ -94,7 +96,7 @@ async def _stream_lines(
     return response
 
 
-async def _lines(subscription: Subscription, query: FeedQuery) -> AsyncIterator[bytes]:
+async def _lines(subscription: Subscription, query: FeedQuery) -> AsyncGenerator[bytes, None]:
     """Yield lines of JSON, many at once: to the log's end from its pages, then as they come."""
     feed, after, left = subscription.feed, query.after, query.limit or sys.maxsize
     while left:
@@ -112,11 +114,12 @@ async def _lines(subscription: Subscription, query: FeedQuery) -> AsyncIterator[
 
 
 async def _write(
-    response: web.StreamResponse, lines: AsyncIterator[bytes], patience: float
+    response: web.StreamResponse, lines: AsyncGenerator[bytes, None], patience: float
 ) -> None:
-    async for part in lines:
-        async with asyncio.timeout(patience):
-            await response.write(part)
+    async with aclosing(lines):
+        async for part in lines:
+            async with asyncio.timeout(patience):
+                await response.write(part)
 
 
 async def _gone(request: web.Request) -> None:

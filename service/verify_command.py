@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from projections.anchors import AnchorKeys
+from projections.archives import Seal
 from service.anchors import ANCHORS_NAME, AnchorsFile
 from service.figures import plural
 from service.logs import configure_logs
@@ -46,7 +47,12 @@ async def verify(
             copy = AnchorsFile(anchors) if anchors else await _own_copy(settings, database)
             with _progress() as tell:
                 verified = await verify_log(
-                    database, _keys(settings), job_id=job_id, copy=copy, tell=tell
+                    database,
+                    _keys(settings),
+                    seal=Seal(_key(settings), settings.secret_keys_old),
+                    job_id=job_id,
+                    copy=copy,
+                    tell=tell,
                 )
         finally:
             await database.close()
@@ -63,10 +69,14 @@ async def verify(
 
 
 def _keys(settings: Settings) -> AnchorKeys:
-    """Return the keys that a service here signs with; none is made for looking."""
+    return AnchorKeys(_key(settings), settings.secret_keys_old)
+
+
+def _key(settings: Settings) -> str | None:
+    """Return the key that a service here signs with; none is made for looking."""
     kept = (settings.state_dir / "secret-key").exists()
     own = StateFolder(settings.state_dir).secret_key() if kept else None
-    return AnchorKeys(settings.secret_key or own, settings.secret_keys_old)
+    return settings.secret_key or own
 
 
 async def _own_copy(settings: Settings, database: Database) -> AnchorsFile | None:

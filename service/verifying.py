@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 
 from projections.anchored import AnchorChain, Anchored
 from projections.anchors import Anchor, AnchorKeys
+from projections.archives import Seal
 from projections.audit import Audit, JobRow, OtherLog, StrayId
 from service.anchor_reading import read_anchors
 from service.anchors import AnchorsFile
+from service.archive_audit import ArchiveAudit, registered_ranges
 from service.audit_reading import Rows, ahead, all_events, events_of, record_to_audit
 from service.postgres import HISTORY_LOCK, Database, Session
 from service.records import Row
@@ -51,22 +53,27 @@ async def verify(
     database: Database,
     keys: AnchorKeys,
     *,
+    seal: Seal | None = None,
     job_id: int | None = None,
     copy: AnchorsFile | None = None,
     tell: Tell = silently,
 ) -> Verified:
     """Check the chain of one job or of all, and hold them against the anchors.
 
-    `copy` is a file of anchors that was kept outside the database. Raises StoreUnavailableError.
+    `copy` is a file of anchors that was kept outside the database; `seal` knows what was archived.
+    Raises StoreUnavailableError.
     """
     async with database.working_session() as session, database.session() as anchors:
         await session.run("share_history", HISTORY_LOCK)
         log_id = str(await session.value("log_identity"))
-        audit = Audit(only_job=job_id, brought=await _brought(session))
+        archived = await registered_ranges(session)
+        slim = [range(part.first_position, part.end_position) for part in archived if part.is_slim]
+        audit = Audit(only_job=job_id, brought=await _brought(session), slim=slim)
         chain = AnchorChain(keys, log_id, audit.findings)
         async with aclosing(read_anchors(anchors, chain, copy)) as lines:
             verification = _Verification(session, audit, Anchored(audit), lines, tell)
             await verification.run()
+        await ArchiveAudit(session, seal or Seal(None), audit, archived).run()
         last = verification.anchored.last
         return Verified(log_id, audit, chain.number, last.position if last else 0)
 
@@ -101,8 +108,8 @@ class _Verification:
         return events_of(self.session, self.audit.only_job)
 
     async def _end(self) -> int:
-        position: int = await self.session.value("head_position")
-        return position
+        position: int | None = await self.session.value("head_position")
+        return position or 0
 
     async def _take_all(self, pages: AsyncIterator[Rows], end: int) -> None:
         async with aclosing(ahead(pages)) as read:
@@ -169,8 +176,8 @@ async def _brought(session: Session) -> OtherLog | None:
 def _job_row(row: Row) -> JobRow:
     return JobRow(
         job_id=row["id"],
-        version=row["version"],
-        position=row["position"],
-        hash=row["hash"].hex(),
-        first_position=row["first_position"],
+        version=row["version"] or 0,
+        position=row["position"] or 0,
+        hash=(row["hash"] or b"").hex(),
+        first_position=row["first_position"] or 0,
     )

@@ -1,7 +1,7 @@
 /* One metric over the epochs, a line an attempt, and the epochs as a table. */
 
 const CHART_HEIGHT = 220;
-const MARGIN = { left: 52, right: 12, top: 10, bottom: 26 };
+const MARGIN = { left: 52, right: 20, top: 10, bottom: 26 };
 
 function showEpochs(film, view, choose) {
   const attempts = [...view.attempts.values()].filter((attempt) => attempt.epochs.size);

@@ -67,8 +67,10 @@ function offset(milliseconds) {
   const two = (number) => String(number).padStart(2, "0");
   const minutes = Math.floor(seconds / 60);
   const rest = two(Math.floor(seconds % 60));
+  const hours = Math.floor(minutes / 60);
   if (minutes < 60) return `+${minutes}:${rest}`;
-  return `+${Math.floor(minutes / 60)}:${two(minutes % 60)}:${rest}`;
+  if (hours < 24) return `+${hours}:${two(minutes % 60)}:${rest}`;
+  return `+${Math.floor(hours / 24)} d ${two(hours % 24)}:${two(minutes % 60)}`;
 }
 
 function figure(value) {

@@ -184,7 +184,7 @@ end
 $$;
 
 -- Put the draft's roll-ups in the place of the heartbeats of a complete range that they stand for, and
--- forget the event ids of the jobs that had ended by its end. Answers how many events went.
+-- forget the event ids up to its end of the jobs that had ended there. Answers how many events went.
 create function slim_log_partition(
     first bigint, manifest jsonb, digest bytea, waiting_for bigint[], signature bytea
 ) returns bigint
@@ -209,8 +209,8 @@ begin
     perform check_roll_ups(part.name);
     execute format(
         'delete from event_ids known using jobs job'
-        ' where job.id = known.job_id and job.final_position < %s'
-        ' and known.job_id in (select job_id from %I)', part.end_position, part.name);
+        ' where job.id = known.job_id and job.final_position < %1$s and known.position < %1$s'
+        ' and known.job_id in (select job_id from %2$I)', part.end_position, part.name);
     select coalesce(sum((data ->> 'count')::bigint - 1), 0) into gone from log_draft;
     if exists (select from log_draft) then
         perform keep_in_log_draft(part.name, format(

@@ -1,6 +1,7 @@
 -- $1 after this position, $2 up to this one. Whatever stands there, and whether its id is kept as it
 -- should be (null: not at all). A time that no reader can hold counts as none. The index on the ids
--- is probed event by event: a join would read all ids for every page.
+-- is probed event by event: a join would read all ids for every page. Compaction has forgotten those
+-- of jobs that had ended in the ranges that it has archived.
 select
     event.position, event.job_id, event.version, event.attempt, event.event_id, event.type,
     event.source, event.trace_id, event.seq,
@@ -9,11 +10,15 @@ select
     case when event.recorded_at between '0001-01-01Z' and '9999-12-31T23:59:59.999999Z'
         then event.recorded_at end as recorded_at,
     event.rule, event.data, event.hash,
-    (select row (kept.position, kept.version, kept.attempt, kept.seq)
-            is not distinct from row (event.position, event.version, event.attempt, event.seq)
-        from event_ids kept
-        where kept.job_id = event.job_id and kept.event_id = event.event_id
-        limit 1) as has_id
+    coalesce(
+        (select row (kept.position, kept.version, kept.attempt, kept.seq)
+                is not distinct from row (event.position, event.version, event.attempt, event.seq)
+            from event_ids kept
+            where kept.job_id = event.job_id and kept.event_id = event.event_id
+            limit 1),
+        (select true from jobs, (select max(end_position) as position from log_archives) archived
+            where jobs.id = event.job_id and jobs.final_position < archived.position
+                and event.position < archived.position)) as has_id
 from events event
 where event.position > $1 and event.position <= $2
 order by event.position

@@ -45,4 +45,4 @@ cross join lateral (
     limit 1
 ) ended
 where facts.next_version is null
-order by job_id, version
+order by job_id, version, attempt desc

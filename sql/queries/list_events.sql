@@ -4,7 +4,6 @@ select position, job_id, version, attempt, event_id, type, source, trace_id, seq
 from events
 where job_id = $1
     and version > $2
-    and position >= (select first_position from jobs where id = $1)
     and ($3::text is null or type = $3)
 order by version
 limit $4

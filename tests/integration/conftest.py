@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -32,4 +33,19 @@ async def shared_api(postgres: str, tmp_path_factory: pytest.TempPathFactory) ->
         }
     )
     async with serving(settings) as service, Api(service) as api:
+        yield api
+
+
+@pytest_asyncio.fixture
+async def still_api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
+    """A service that writes nothing by itself: each event is of the test's own making."""
+    settings = Settings.from_env(
+        {
+            "EPOCHLOG_STATE_DIR": str(tmp_path / "state"),
+            "EPOCHLOG_DATABASE_URL": database,
+            "EPOCHLOG_SECRET_KEY": SECRET_KEY,
+            "EPOCHLOG_EXECUTOR": "external",
+        }
+    )
+    async with serving(settings, drive=False) as service, Api(service) as api:
         yield api

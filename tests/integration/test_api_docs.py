@@ -218,5 +218,5 @@ def test_rules_types_and_verdicts_are_those_of_the_code() -> None:
 
 
 def test_the_page_tells_only_of_what_is_there() -> None:
-    for name in ("fleet", "/export", "/metrics", "WebSocket", "/stream", "ndjson"):
+    for name in ("/metrics", "WebSocket", "/stream", "ndjson"):
         assert name not in DOCUMENT

@@ -125,6 +125,7 @@ async def test_any_parameter_is_answered(shared_api: Api, text: str) -> None:
         ("/v1/jobs", "cursor"),
         ("/v1/jobs", "label"),
         (f"/v1/jobs/{job['id']}", "as_of"),
+        ("/v1/fleet/diff", "from"),
         (f"/v1/jobs/{job['id']}/events", "type"),
     ):
         assert (await shared_api.get(path, **{name: text})).status in {200, 400, 404}

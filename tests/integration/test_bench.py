@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from bench.contender import BenchError, Compare, Contender, Measure, Measured, Part
+from bench.history import COHORT_JOBS
 from bench.load import Load
 from bench.loading import fill
 from bench.machine import describe
@@ -28,6 +29,7 @@ from service.rebuilding import check
 from service.records import record_of
 from tests.http import Api
 
+EVENTS = 6_000
 PACE = Pace(seconds=0.3, warm_up=0.1, rounds=2, quick=True)
 
 
@@ -72,7 +74,7 @@ async def test_an_answer_that_is_no_200_is_an_error(api: Api) -> None:
 async def test_a_made_history_is_one_that_the_service_would_have_written(
     empty_database: str,
 ) -> None:
-    await fill(empty_database, 2_000, 20)
+    await fill(empty_database, EVENTS, COHORT_JOBS + 10)  # in two cohorts
     assert (await check(empty_database)).is_clean
     connection = await asyncpg.connect(empty_database)
     await connection.set_type_codec(
@@ -81,7 +83,7 @@ async def test_a_made_history_is_one_that_the_service_would_have_written(
     rows = await connection.fetch("select * from events order by job_id, version")
     await connection.close()
     records = [record_of(row) for row in rows]
-    assert sorted(record.position for record in records) == list(range(1, 2_001))
+    assert sorted(record.position for record in records) == list(range(1, EVENTS + 1))
     for _, story in groupby(records, key=attrgetter("job_id")):
         last = GENESIS
         for record in story:

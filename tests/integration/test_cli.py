@@ -108,14 +108,87 @@ async def test_as_of_shows_the_past(shared_api: Api, environ: Environ) -> None:
         epochlog("timeline", str(job["id"]), "--as-of", epoch_1, environ=environ),
         epochlog("explain", str(job["id"]), "--as-of", epoch_1, environ=environ),
         epochlog("status", str(job["id"]), "--as-of", events[0]["recorded_at"], environ=environ),
-        epochlog("jobs", "--as-of", epoch_1, environ=environ),
+        epochlog("jobs", "--as-of", epoch_1, "--all", "--json", environ=environ),
     )
 
     assert (status.json["status"], status.json["progress"]["epoch"]) == ("running", 1)
     assert "Epoch 2" not in timeline.out
     assert "running" in explain.out
     assert "pending" in by_time.out
-    assert jobs.failed_with("fleet view", code=2)
+    assert (jobs.json["jobs"][0]["id"], jobs.json["jobs"][0]["status"]) == (job["id"], "running")
+
+
+async def test_a_moment_is_seen_as_it_was_recorded_or_as_it_was(
+    shared_api: Api, environ: Environ
+) -> None:
+    job = await shared_api.create_job()
+    await shared_api.call_back(job, "heartbeat", {"epoch": 1})
+    then = (await shared_api.events(job))[-1]["recorded_at"]
+    await shared_api.call_back(job, "done", {"status": "succeeded", "occurred_at": then})
+    commands = ("status", "timeline", "explain")
+
+    ran = await asyncio.gather(
+        *(
+            epochlog(name, str(job["id"]), "--as-of", then, "--view", view, environ=environ)
+            for view in ("recorded", "occurred")
+            for name in commands
+        ),
+        epochlog("status", "1", "--as-of", "1", "--view", "occurred", environ=environ),
+    )
+
+    for page in ran[:3]:
+        assert "● running" in page.out
+        assert "succeeded" not in page.out
+    for page in ran[3:6]:
+        assert "● succeeded" in page.out
+    assert ran[6].failed_with("needs a time", code=2)
+
+
+async def test_the_fleet_is_shown_now_and_then(shared_api: Api, environ: Environ) -> None:
+    job = await shared_api.create_job(model_name="a-model-of-its-own", epochs=7)
+    before = (await shared_api.events(job))[-1]["position"]
+    await shared_api.call_back(job, "heartbeat", {"epoch": 2})
+    running = (await shared_api.events(job))[-1]["position"]
+
+    then, past, empty, diff, nothing, back = await asyncio.gather(
+        epochlog("fleet", "--as-of", str(running), environ=environ),
+        epochlog("fleet", "--as-of", str(before), "--json", environ=environ),
+        epochlog("fleet", "--as-of", "0", environ=environ),
+        epochlog("fleet-diff", str(before), str(running), environ=environ),
+        epochlog("fleet-diff", "0", "0", environ=environ),
+        epochlog("fleet-diff", "2", "1", environ=environ),
+    )
+
+    line = next(line for line in then.out.splitlines() if "a-model-of-its-own" in line)
+    assert line.split()[:2] == [str(job["id"]), "●"]
+    assert "running" in line
+    assert "2/7" in line
+    assert f"position {running}" in then.out
+    shown = (await shared_api.get("/v1/fleet", as_of=before)).json
+    assert (past.json, past.json["jobs"][0]["status"]) == (shown, "pending")
+    assert "Every job had ended" in empty.out
+    change = next(line for line in diff.out.splitlines() if line.split()[:1] == [str(job["id"])])
+    for word in ("pending", "running", "healthy", "called_back"):
+        assert word in change
+    assert "No job's status" in nothing.out
+    assert back.failed_with("from must not be after to", code=2)
+
+
+async def test_the_fleet_of_now_is_what_the_api_answers(api: Api, tmp_path: Path) -> None:
+    environ = {
+        "EPOCHLOG_PUBLIC_URL": api.service.url,
+        "EPOCHLOG_API_TOKEN": api.service.api_token,
+        "EPOCHLOG_STATE_DIR": str(tmp_path / "other"),
+    }
+    await api.create_job()
+
+    fleet, diff = await asyncio.gather(
+        epochlog("fleet", "--json", environ=environ),
+        epochlog("fleet-diff", "0", "--json", environ=environ),
+    )
+
+    assert fleet.json["jobs"] == (await api.get("/v1/fleet")).json["jobs"]
+    assert diff.json["jobs"] == (await api.get("/v1/fleet/diff", **{"from": 0})).json["jobs"]
 
 
 async def test_wrong_usage_is_one_sentence_that_names_it(environ: Environ) -> None:

@@ -1,4 +1,4 @@
-"""However long the log: the fleet of the past is found by probing indexes, and by few of them."""
+"""However long the log: the past is found by probing indexes, and by few of these probes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ select job_id, {EVENTS}, max(position), sha256(''), 'succeeded', false, '{{}}',
     jsonb_build_object('epochs', 90, 'padding', repeat(md5(job_id::text), 60)),
     min(position), max(position)
 from event group by job_id
-"""
+"""  # noqa: S608 - made of our own numbers
 
 
 @pytest_asyncio.fixture
@@ -71,20 +71,18 @@ def _nodes(plan: Plan) -> Iterator[Plan]:
 
 
 async def _explained(log: Any, name: str, *values: Any) -> list[Plan]:
-    """The nodes of the plan that was carried out, those of them that read tables."""
-    async with log.transaction():
-        await log.execute(statement("probe_indexes_only"))
-        text = await log.fetchval(f"explain (analyze, format json) {statement(name)}", *values)
+    """The nodes of the plan that was carried out, those of them that read something stored."""
+    text = await log.fetchval(f"explain (analyze, format json) {statement(name)}", *values)
     nodes = _nodes(orjson.loads(text)[0]["Plan"])
-    return [node for node in nodes if "Relation Name" in node and node["Actual Loops"]]
+    reads = ("Relation Name", "Index Name")
+    return [node for node in nodes if node["Actual Loops"] and any(name in node for name in reads)]
 
 
 def _read(nodes: list[Plan]) -> float:
     """How many rows were looked at."""
-    return sum(
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-        for node in nodes
-    )
+    each = ((node["Actual Rows"], node.get("Rows Removed by Filter", 0)) for node in nodes)
+    loops = (node["Actual Loops"] for node in nodes)
+    return sum(sum(rows) * times for rows, times in zip(each, loops, strict=True))
 
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
@@ -102,7 +100,22 @@ async def test_the_past_is_probed_by_indexes_only(log: Any, plans: str, share: f
         ("fleet_callbacks", (position, *asked), 20 * ALIVE),
         ("fleet_changes", (position - 100, position), 20 * ALIVE),
     ):
-        nodes = await _explained(log, name, *values)
-        kinds = {node["Node Type"] for node in nodes if node["Relation Name"] != "log_head"}
+        async with log.transaction():
+            await log.execute(statement("probe_indexes_only"))
+            nodes = await _explained(log, name, *values)
+        kinds = {node["Node Type"] for node in nodes if node.get("Relation Name") != "log_head"}
         assert kinds <= {"Index Scan", "Index Only Scan"}, (name, kinds)
         assert _read(nodes) <= most, (name, _read(nodes))
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("job", [1, JOBS])
+async def test_of_one_job_only_its_own_events_are_read(log: Any, plans: str, job: int) -> None:
+    await log.execute(f"set plan_cache_mode = {plans}")
+
+    for name, values in (
+        ("history_page", (job, 0, JOBS * EVENTS, 500)),
+        ("list_events", (job, 0, None, 500)),
+    ):
+        nodes = await _explained(log, name, *values)
+        assert _read(nodes) <= 2 * EVENTS + 1, (name, _read(nodes))  # in the index, in the table

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import aiohttp
 import pytest
 
 from service.feed import Patience
+from service.recent import ROOM
 from tests.http import Answer, Api
 from tests.polling import eventually
 from tests.streams import Subscriber, positions
@@ -36,34 +38,35 @@ async def refused(api: Api, path: str, **request: Any) -> Answer:
     return answer
 
 
-async def test_the_log_is_sent_from_the_beginning_and_then_as_it_grows(api: Api) -> None:
-    first, second = await api.create_job(), await api.create_job()
-    await api.call_back(first, "callbacks", BEATS)
+async def test_the_log_is_sent_from_the_beginning_and_then_as_it_grows(still_api: Api) -> None:
+    first, second = await still_api.create_job(), await still_api.create_job()
+    await still_api.call_back(first, "callbacks", BEATS)
 
-    async with subscriber(api) as stream:
+    async with subscriber(still_api) as stream:
         await stream.until(52)
         for job in (first, second, first):
-            await api.call_back(job, "callbacks", BEATS)
+            await still_api.call_back(job, "callbacks", BEATS)
         events = await stream.until(202)
 
     assert positions(events) == list(range(1, 203))
     for message in stream.messages:
         assert {event["job_id"] for event in message["events"]} == {message["job"]["id"]}
         assert message["job"]["version"] >= message["events"][-1]["version"]
-    last = {job["id"]: await api.events(job) for job in (first, second)}
+    last = {job["id"]: await still_api.events(job) for job in (first, second)}
     assert events == sorted(last[first["id"]] + last[second["id"]], key=lambda one: one["position"])
-    shown = (await api.get(f"/v1/jobs/{first['id']}")).json
+    shown = (await still_api.get(f"/v1/jobs/{first['id']}")).json
     assert {**stream.messages[-1]["job"], "health": None} == {**shown, "health": None}
 
 
-async def test_a_job_is_sent_alone_by_version(api: Api) -> None:
-    job, other = await api.create_job(), await api.create_job()
-    await api.call_back(job, "callbacks", BEATS)
+async def test_a_job_is_sent_alone_by_version(still_api: Api) -> None:
+    job, other = await still_api.create_job(), await still_api.create_job()
+    await still_api.call_back(job, "callbacks", BEATS)
 
-    async with subscriber(api, f"/v1/jobs/{job['id']}/stream?after=40") as stream:
+    async with subscriber(still_api, f"/v1/jobs/{job['id']}/stream?after=40") as stream:
         await stream.until(51, "version")
         await asyncio.gather(
-            api.call_back(other, "callbacks", BEATS), api.call_back(job, "callbacks", BEATS)
+            still_api.call_back(other, "callbacks", BEATS),
+            still_api.call_back(job, "callbacks", BEATS),
         )
         events = await stream.until(101, "version")
 
@@ -71,31 +74,31 @@ async def test_a_job_is_sent_alone_by_version(api: Api) -> None:
     assert {event["job_id"] for event in events} == {job["id"]}
 
 
-async def test_nothing_comes_before_its_number(api: Api) -> None:
-    job = await api.create_job()
-    await api.call_back(job, "heartbeat")
+async def test_nothing_comes_before_its_number(still_api: Api) -> None:
+    job = await still_api.create_job()
+    await still_api.call_back(job, "heartbeat")
 
     async with (
-        subscriber(api, "/v1/stream?after=10") as log,
-        subscriber(api, f"/v1/jobs/{job['id']}/stream?after=10") as own,
+        subscriber(still_api, "/v1/stream?after=10") as log,
+        subscriber(still_api, f"/v1/jobs/{job['id']}/stream?after=10") as own,
     ):
         for _ in range(12):
-            await api.call_back(job, "heartbeat")
+            await still_api.call_back(job, "heartbeat")
         assert positions(await log.until(14)) == [11, 12, 13, 14]
         assert positions(await own.until(14)) == [11, 12, 13, 14]
 
 
-async def test_who_comes_while_the_log_grows_misses_and_doubles_nothing(api: Api) -> None:
-    jobs = [await api.create_job() for _ in range(4)]
+async def test_who_comes_while_the_log_grows_misses_and_doubles_nothing(still_api: Api) -> None:
+    jobs = [await still_api.create_job() for _ in range(4)]
     per_job = 40
 
     async def write(job: Any) -> None:
         for _ in range(per_job):
-            await api.call_back(job, "heartbeat")
+            await still_api.call_back(job, "heartbeat")
 
     async def follow(after: int) -> list[int]:
-        await eventually(lambda: (api.service.instance.feed.head or 0) >= after)
-        async with subscriber(api, f"/v1/stream?after={after}") as stream:
+        await eventually(lambda: (still_api.service.instance.feed.head or 0) >= after)
+        async with subscriber(still_api, f"/v1/stream?after={after}") as stream:
             return positions(await stream.until(last))
 
     last = len(jobs) * (per_job + 1)
@@ -107,74 +110,82 @@ async def test_who_comes_while_the_log_grows_misses_and_doubles_nothing(api: Api
     assert found == [list(range(after + 1, last + 1)) for after in starts]
 
 
-async def test_a_hundred_subscribers_are_sent_the_same(api: Api) -> None:
-    jobs = [await api.create_job() for _ in range(5)]
-    streams = [subscriber(api, f"/v1/stream?after={number % 5}") for number in range(100)]
+async def test_a_hundred_subscribers_are_sent_the_same(still_api: Api) -> None:
+    jobs = [await still_api.create_job() for _ in range(5)]
+    streams = [subscriber(still_api, f"/v1/stream?after={number % 5}") for number in range(100)]
     await asyncio.gather(*(stream.__aenter__() for stream in streams))
-    assert api.service.instance.feed.subscribers == 100
+    assert still_api.service.instance.feed.subscribers == 100
 
     for _ in range(10):
-        await asyncio.gather(*(api.call_back(job, "heartbeat") for job in jobs))
+        await asyncio.gather(*(still_api.call_back(job, "heartbeat") for job in jobs))
     sent = await asyncio.gather(*(stream.until(55) for stream in streams))
 
     whole = sent[0]
     assert positions(whole) == list(range(1, 56))
     assert all(events == whole[number % 5 :] for number, events in enumerate(sent))
     await asyncio.gather(*(stream.__aexit__(None, None, None) for stream in streams))
-    await eventually(lambda: api.service.instance.feed.subscribers == 0)
+    await eventually(lambda: still_api.service.instance.feed.subscribers == 0)
 
 
-async def test_who_takes_nothing_is_dropped_and_the_others_go_on(api: Api) -> None:
-    service = api.service
+async def test_who_takes_nothing_is_dropped_and_the_others_go_on(still_api: Api) -> None:
+    service = still_api.service
     service.instance.feed.patience = Patience(slow=0.3)
-    job = await api.create_job()
+    job = await still_api.create_job()
 
-    async with subscriber(api) as quick, subscriber(api, max_msg_size=0) as slow:
+    async with subscriber(still_api) as quick, subscriber(still_api, max_msg_size=0) as slow:
         for _ in range(60):
-            await api.call_back(job, "event", LARGE)
+            await still_api.call_back(job, "event", LARGE)
             await quick.message()  # the other one reads nothing
         await eventually(lambda: service.instance.feed.subscribers == 1, within=30)
-        await api.call_back(job, "heartbeat")
+        await still_api.call_back(job, "heartbeat")
         assert positions(await quick.until(62)) == list(range(1, 63))
         assert await slow.end() == 1013
-    assert 'subscribers_dropped_total{code="1013"} 1.0' in (await api.get("/metrics")).text
+    assert 'subscribers_dropped_total{code="1013"} 1.0' in (await still_api.get("/metrics")).text
 
 
-async def test_what_a_slow_one_has_not_taken_is_not_kept_for_it(api: Api) -> None:
-    service = api.service
+async def test_what_a_slow_one_has_not_taken_is_not_kept_for_it(still_api: Api) -> None:
+    service = still_api.service
     service.instance.feed.patience = Patience(slow=30)
-    job = await api.create_job()
+    job = await still_api.create_job()
 
-    async with subscriber(api, max_msg_size=0) as slow:
+    async with subscriber(still_api, max_msg_size=0) as slow:
         for _ in range(100):
-            await api.call_back(job, "event", LARGE)
-        transports = [
-            protocol.transport for protocol in service.instance.feed_transports()
+            await still_api.call_back(job, "event", LARGE)
+        held = [
+            transport.get_write_buffer_size()
+            for transport in gc.get_objects()
+            if isinstance(transport, asyncio.WriteTransport)
         ]
-        assert transports
-        await slow.until(101)
+        assert 64 * 1024 < max(held) < 1024 * 1024  # of 20 MB
+        assert service.instance.feed.recent.size <= ROOM
+        assert positions(await slow.until(101)) == list(range(1, 102))
 
 
-async def test_pings_are_sent_and_have_to_be_answered(api: Api) -> None:
-    api.service.instance.feed.patience = Patience(ping=0.2)
-    await api.create_job()
+async def test_pings_are_sent_and_have_to_be_answered(still_api: Api) -> None:
+    still_api.service.instance.feed.patience = Patience(ping=0.2)
+    await still_api.create_job()
 
-    async with subscriber(api) as alive, subscriber(api, autoping=False) as dead:
+    async with subscriber(still_api) as alive, subscriber(still_api, autoping=False) as dead:
         await asyncio.gather(alive.message(), dead.message())
-        pinged = await dead.socket.receive(10)
-        assert pinged.type is aiohttp.WSMsgType.PING
-        while (received := await dead.socket.receive(10)).type is aiohttp.WSMsgType.PING:
+        job_id = (await still_api.create_job())["id"] + 1
+        listening = asyncio.create_task(_until_it_is_sent(alive, job_id))
+        while (received := await dead.socket.receive(10)).type is not aiohttp.WSMsgType.CLOSE:
             pass
-        assert (received.type, received.data) == (aiohttp.WSMsgType.CLOSE, 4408)
+        assert received.data == 4408
         assert "no answer to a ping" in (received.extra or "")
-        job = await api.create_job()
-        assert (await alive.message())["job"]["id"] == job["id"]
+        assert (await still_api.create_job())["id"] == job_id
+        await listening
 
 
-async def test_a_ping_of_the_client_is_answered_and_what_it_says_ignored(api: Api) -> None:
-    await api.create_job()
+async def _until_it_is_sent(stream: Subscriber, job_id: int) -> None:
+    while (await stream.message())["job"]["id"] != job_id:
+        pass
 
-    async with subscriber(api, autoping=False) as stream:
+
+async def test_a_ping_of_the_client_is_answered_and_what_it_says_ignored(still_api: Api) -> None:
+    await still_api.create_job()
+
+    async with subscriber(still_api, autoping=False) as stream:
         await stream.message()
         await stream.socket.send_str("hello")
         await stream.socket.ping(b"are you there?")
@@ -184,9 +195,9 @@ async def test_a_ping_of_the_client_is_answered_and_what_it_says_ignored(api: Ap
         assert await stream.end() == 1009
 
 
-async def test_a_stopping_service_says_so(api: Api) -> None:
-    async with subscriber(api) as stream:
-        api.service.instance.feed.end()
+async def test_a_stopping_service_says_so(still_api: Api) -> None:
+    async with subscriber(still_api) as stream:
+        still_api.service.instance.feed.end()
         assert await stream.end() == 1001
 
 
@@ -231,14 +242,14 @@ async def test_a_browser_offers_its_token_as_a_protocol(shared_api: Api) -> None
 
 
 async def test_too_many_subscribers_are_refused(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+    still_api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.feed.SUBSCRIBERS", 1)
 
-    async with subscriber(api):
-        answer = await refused(api, "/v1/stream")
+    async with subscriber(still_api):
+        answer = await refused(still_api, "/v1/stream")
         assert (answer.status, answer.json["code"]) == (503, "overloaded")
         assert int(answer.headers["Retry-After"]) > 0
-    await eventually(lambda: api.service.instance.feed.subscribers == 0)
-    async with subscriber(api):
+    await eventually(lambda: still_api.service.instance.feed.subscribers == 0)
+    async with subscriber(still_api):
         pass

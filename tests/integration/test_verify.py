@@ -354,6 +354,23 @@ async def test_a_head_that_is_elsewhere_is_named(written: Written, by: int, faul
     assert (found.fault, found.position) == (fault, written.end + max(by, 0))
 
 
+async def test_a_head_that_is_gone_is_named(written: Written) -> None:
+    async with Superuser(written.url) as superuser:
+        await superuser.run("delete from log_head")
+
+    [found] = await written.findings()
+    assert (found.fault, found.position) == ("log_head_differs", 1)
+
+
+async def test_a_job_row_without_a_hash_is_named(written: Written) -> None:
+    async with Superuser(written.url) as superuser:
+        await superuser.run("alter table jobs alter hash drop not null")
+        await superuser.run("update jobs set hash = null where id = 2")
+
+    [found] = await written.findings()
+    assert (found.fault, found.job_id) == ("job_row_differs", 2)
+
+
 UNHEARD_OF = {
     "a time before all readers'": "occurred_at = '4000-01-01 BC'",
     "no time": "recorded_at = 'infinity'",

@@ -200,7 +200,7 @@ def small() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=150)
+@settings(max_examples=250)
 @given(
     seed=st.integers(0, 2**32),
     readers=st.lists(readers, min_size=1, max_size=6),

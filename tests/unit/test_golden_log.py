@@ -51,7 +51,7 @@ def test_it_holds_every_type_of_event(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items(), ids=KINDS)
 def test_it_holds_every_field_of_every_event(name: str, kind: type[Event]) -> None:
-    told = {name for line in reading.lines() if line["type"] == name for name in line["data"]}
+    told = {said for line in reading.lines() if line["type"] == name for said in line["data"]}
     missing = {field.name for field in fields(kind)} - {"extra"} - told
     assert not missing, f"no {name} that says {sorted(missing)}: {ADD}"
 

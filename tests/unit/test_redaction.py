@@ -49,7 +49,9 @@ def test_what_is_no_secret_stays(line: str) -> None:
     assert not seems_to_hold_a_secret(line)
 
 
-@pytest.mark.parametrize("piece", ["a.", "a-", "eyJ-", "eyJa.", "a://", "x:", "secret", "bearer ", "a_"])
+@pytest.mark.parametrize(
+    "piece", ["a.", "a-", "eyJ-", "eyJa.", "a://", "x:", "secret", "bearer ", "a_"]
+)
 @pytest.mark.timeout(20)
 def test_no_text_keeps_the_search_busy(piece: str) -> None:
     redact(piece * (400_000 // len(piece)))

@@ -1,0 +1,137 @@
+"""What every store of archives must do, asked of a folder and of a real S3 server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import SettingsError
+from service.object_store import ObjectMissingError, ObjectStore, ObjectStoreError, open_store
+from tests.processes import free_port
+from tests.s3 import CREDENTIALS, s3_server
+
+# What the S3 library hands to aiohttp in one piece is a part of an upload, and no larger.
+pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("s3") / "buckets"
+    (folder / "bucket").mkdir(parents=True)
+    with s3_server(folder) as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ObjectStore:
+    if request.param == "folder":
+        return open_store(str(tmp_path / "archive"))
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    endpoint: str = request.getfixturevalue("endpoint")
+    return open_store(f"s3://bucket/{tmp_path.name}", endpoint)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[bytes], Path]:
+    def write(content: bytes) -> Path:
+        path = tmp_path / "source"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("size", [0, 1, 20 * 1024 * 1024], ids=["empty", "a byte", "in parts"])
+async def test_what_is_put_is_fetched(
+    store: ObjectStore, written: Callable[[bytes], Path], tmp_path: Path, size: int
+) -> None:
+    content = os.urandom(size)
+    await store.put("log/events-1.gz", written(content))
+
+    await store.fetch("log/events-1.gz", tmp_path / "target")
+
+    assert (tmp_path / "target").read_bytes() == content
+
+
+async def test_what_is_put_again_takes_the_place_of_what_was_there(
+    store: ObjectStore, written: Callable[[bytes], Path], tmp_path: Path
+) -> None:
+    await store.put("one", written(b"a longer text than the next"))
+    await store.put("one", written(b"short"))
+    await store.put("two", written(b"another"))
+
+    await store.fetch("one", tmp_path / "target")
+
+    assert (tmp_path / "target").read_bytes() == b"short"
+
+
+async def test_what_was_never_put_is_missing(store: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(ObjectMissingError, match="There is no .*nothing"):
+        await store.fetch("nothing", tmp_path / "target")
+
+
+async def test_it_says_where_it_is(store: ObjectStore, tmp_path: Path) -> None:
+    assert store.url in {str(tmp_path / "archive"), f"s3://bucket/{tmp_path.name}"}
+
+
+async def test_a_folder_that_cannot_be_written_is_named(
+    written: Callable[[bytes], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    with pytest.raises(ObjectStoreError, match="cannot be written"):
+        await open_store(str(tmp_path / "file")).put("one", written(b"x"))
+
+
+async def test_a_folder_keeps_nothing_of_what_could_not_be_put(tmp_path: Path) -> None:
+    with pytest.raises(ObjectStoreError, match="cannot be written"):
+        await open_store(str(tmp_path / "archive")).put("one", tmp_path / "missing")
+
+    assert list((tmp_path / "archive").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "why"),
+    [
+        ("s3://nowhere/x", CREDENTIALS["AWS_ACCESS_KEY_ID"], "cannot be reached|no s3://nowhere"),
+        ("s3://bucket/x", "a-wrong-access-key", "cannot be reached"),
+    ],
+    ids=["another bucket", "another key"],
+)
+async def test_a_store_that_refuses_is_named(
+    endpoint: str,
+    written: Callable[[bytes], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    key: str,
+    why: str,
+) -> None:
+    for name, value in {**CREDENTIALS, "AWS_ACCESS_KEY_ID": key}.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(ObjectStoreError, match=why):
+        await open_store(url, endpoint).put("one", written(b"x"))
+
+
+async def test_a_store_that_is_away_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    away = open_store("s3://bucket/x", f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(ObjectStoreError, match=r"s3://bucket/x/one cannot be reached"):
+        await away.fetch("one", tmp_path / "target")
+
+
+def test_a_bucket_without_the_extra_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "aioboto3", None)
+
+    with pytest.raises(SettingsError, match=r"pip install 'epochlog\[s3\]'"):
+        open_store("s3://bucket/x")
