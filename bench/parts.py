@@ -40,8 +40,10 @@ PEERS = Part(
 REPLAY = Part(
     "replay",
     "from 1,000,000 events of 2,000 jobs to each job's status",
-    (replaying.SQL_ALONE, replaying.EVENTSOURCING, replaying.OURS),
+    (replaying.SQL_ALONE, replaying.EVENTSOURCING, replaying.STATUSES, replaying.OURS),
     (
+        Compare(replaying.STATUSES, replaying.SQL_ALONE),
+        Compare(replaying.STATUSES, replaying.EVENTSOURCING),
         Compare(replaying.OURS, replaying.SQL_ALONE),
         Compare(replaying.OURS, replaying.EVENTSOURCING),
     ),

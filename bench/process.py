@@ -75,9 +75,9 @@ async def serving(
         await _end(process)
 
 
-def python(module: str) -> tuple[str, ...]:
+def python(module: str, *words: str) -> tuple[str, ...]:
     """Return the words that run one of our modules."""
-    return (sys.executable, "-m", module)
+    return (sys.executable, "-m", module, *words)
 
 
 def _prepare(cores: frozenset[int]) -> Callable[[], None]:

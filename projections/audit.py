@@ -193,14 +193,19 @@ class Audit:
             message = f"{_event(record)} is a roll-up, and nothing was archived there."
             self._find(Fault.ROLL_UP_WRONG, message, record)
         elif fits and starts and count > 0:
-            self.rolled_up += count - 1
+            if not self._was_brought(record.position):  # there, gaps mean nothing
+                self.rolled_up += count - 1
         else:
             message = f"{_event(record)} is a roll-up that does not follow version {chain.version}."
             self._find(Fault.ROLL_UP_WRONG, message, record)
 
+    def _was_brought(self, position: int) -> bool:
+        """Return whether this part of the log comes from another one."""
+        return self.brought is not None and position <= self.brought.last_position
+
     def _was_archived(self, position: int) -> bool:
         """Return whether a roll-up may stand there; note that one does."""
-        if self.slim is None or (self.brought and position <= self.brought.last_position):
+        if self.slim is None or self._was_brought(position):
             return True
         where = next((part for part in self.slim if position in part), None)
         if where is None:

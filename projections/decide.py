@@ -191,7 +191,7 @@ def _cancel_requested(state: JobState, reason: str | None) -> tuple[Draft, ...]:
 
 def _enqueued(state: JobState, command: Enqueue) -> tuple[Draft, ...]:
     waits = state.status in (JobStatus.PENDING, JobStatus.QUEUED) and state.executor is None
-    if not waits or state.cancel or command.attempt != state.attempt:
+    if not waits or state.exit or state.cancel or command.attempt != state.attempt:
         return ()
     if command.executor is None and command.reason == state.reason.code:
         return ()

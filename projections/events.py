@@ -334,6 +334,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
 _SCALARS = frozenset({str, int, float, bool})
 _OPEN = frozenset({"heartbeat", "trainer_event", "done"})  # what a trainer sends may hold more
 _TUPLES = frozenset({"because", "artifacts"})
+_REVIVED = _TUPLES | {"failure_class", "seqs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,10 +408,16 @@ def decode(type_name: str, data: Data) -> Event:
     kind = KINDS.get(type_name)
     if kind is None:
         return Unrecognised(type=type_name, data=dict(data))
-    known = _FIELDS[type_name]
-    values = {name: _revived(name, value) for name, value in data.items() if name in known}
-    if type_name in _OPEN:
-        values["extra"] = {name: value for name, value in data.items() if name not in known}
+    known, names = _FIELDS[type_name], data.keys()
+    if names <= known:
+        values = dict(data)
+    else:
+        values = {name: value for name, value in data.items() if name in known}
+        if type_name in _OPEN:
+            values["extra"] = {name: value for name, value in data.items() if name not in known}
+    for name in _REVIVED & names:
+        if name in known:
+            values[name] = _revived(name, values[name])
     return kind(**values)
 
 

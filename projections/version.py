@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 PROJECTIONS_VERSION = 1
-"""Raised by whoever changes what a fold makes of events that are stored already. Projections that an
-older version stored are made again from the log before a service works on them."""
+"""Raised by whoever changes what a fold makes of events that are stored already. What an older
+version has stored is then made again from the log before a service works on it."""

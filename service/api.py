@@ -173,6 +173,9 @@ JOBS: tuple[Route[Any, Any], ...] = (
     ),
 )
 
+BY_PROTOCOL = {
+    "Sec-WebSocket-Protocol": "`epochlog, bearer.<API token>` where Authorization cannot be sent."
+}
 FEEDS: tuple[Route[Any, Any], ...] = (
     Route(
         method="GET",
@@ -183,7 +186,6 @@ FEEDS: tuple[Route[Any, Any], ...] = (
         query=FeedQuery,
         answer=EventsAnswer,
         lines=EventAnswer,
-        headers={"Accept": "application/x-ndjson streams: one event a line, and it goes on."},
     ),
     Route(
         method="GET",
@@ -194,6 +196,7 @@ FEEDS: tuple[Route[Any, Any], ...] = (
         query=StreamQuery,
         answer=StreamMessage,
         is_websocket=True,
+        headers=BY_PROTOCOL,
         statuses=(101,),
         errors=(404,),
     ),
@@ -206,6 +209,7 @@ FEEDS: tuple[Route[Any, Any], ...] = (
         query=StreamQuery,
         answer=StreamMessage,
         is_websocket=True,
+        headers=BY_PROTOCOL,
         statuses=(101,),
     ),
 )

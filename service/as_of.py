@@ -100,7 +100,7 @@ async def follow(instance: Instance, job_id: int, query: AsOfQuery, replay: Repl
             errors=[wanted],
         )
     then = await resolve(instance.store, asked)
-    async for some in _records(instance.store, job_id, then, query.view):
+    async for some in records_at(instance.store, job_id, then, query.view):
         for record in some:
             replay.add(record)
         await asyncio.sleep(0)  # a long history must not keep the others waiting
@@ -112,10 +112,10 @@ async def follow(instance: Instance, job_id: int, query: AsOfQuery, replay: Repl
     return instance.log.senses.moment_of(replay.state, then.time)
 
 
-async def _records(
+async def records_at(
     store: Store, job_id: int, then: AsOf, view: View
 ) -> AsyncIterator[Iterable[Record]]:
-    """Yield a job's events, some at a time, in the order of the view."""
+    """Yield a job's events up to a moment, some at a time, in the order of the view."""
     if view is View.RECORDED:
         version = 0
         async for page in store.history(job_id, position=then.position):

@@ -17,7 +17,7 @@ from projections.decide import (
     decide,
 )
 from projections.events import Created, Draft, Event, Record, Source
-from projections.job import JobState, stands_alike
+from projections.job import JobState, counted, stands_alike
 from projections.policy import Moment, Policy
 from projections.rules import Rule
 from projections.status import ruled, ruling
@@ -83,7 +83,7 @@ class _Run:
         self.job = StoredJob(after, record.hash)
         self.records.append(record)
         if not stands_alike(before, after):
-            self.counts = _counted(self.counts, before, after)
+            self.counts = counted(self.counts, before, after)
             self.spans.append(Span(record.position, record.recorded_at, after, self.counts))
 
 
@@ -233,17 +233,6 @@ class Batch:
             self.known[record.job_id, record.event_id] = record
             if record.seq is not None:
                 self.known_by_seq.setdefault((last.job_id, record.attempt, record.seq), record)
-
-
-def _counted(counts: Mapping[str, int], before: JobState, after: JobState) -> Mapping[str, int]:
-    """Return how many jobs have each status after one of them has changed."""
-    if before.exists and before.status is after.status:
-        return counts
-    moved = dict(counts)
-    if before.exists:
-        moved[before.status.value] = moved.get(before.status.value, 0) - 1
-    moved[after.status.value] = moved.get(after.status.value, 0) + 1
-    return moved
 
 
 def _check_trace(state: JobState, report: Report) -> None:

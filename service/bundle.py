@@ -152,8 +152,12 @@ class Chain:
 
 
 def _first_version(record: Record) -> int:
-    event = record.event
-    return event.from_version if isinstance(event, Heartbeats) else record.version
+    """Return the first version that the event stands for."""
+    match record.event:
+        case Heartbeats(count=count) as event if count == record.version - event.from_version + 1:
+            return event.from_version
+        case _:
+            return record.version
 
 
 def _follows(before: Record, record: Record) -> bool:

@@ -41,6 +41,18 @@ async def export(
         await _download(settings, job_id, sys.stdout.buffer)
         return DONE
     path = _free(Path(output or f"epochlog-job-{job_id}.zip"), force=force)
+    told = {"file": str(path), **await _fetch(settings, job_id, path)}
+    _warn(told)
+    if as_json:
+        print_json(told)
+    else:
+        what = f"{_named(told)}, {size(told['bytes'])}"
+        console.print(f"{path}: {what}; {VIEWER} in it opens in any browser.", soft_wrap=True)
+    return DONE
+
+
+async def _fetch(settings: Settings, job_id: int, path: Path) -> dict[str, Any]:
+    """Download a bundle beside the path, check it, and only then give it the name."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with _one_sentence(path):
         try:
@@ -50,15 +62,7 @@ async def export(
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-    told = {"file": str(path), **told}
-    _warn(told)
-    if as_json:
-        print_json(told)
-    else:
-        what = f"job {job_id} ({told['status']}), {plural(told['events'], 'event')}"
-        line = f"{path}: {what}, {size(told['bytes'])}; {VIEWER} in it opens in any browser."
-        console.print(line, soft_wrap=True)
-    return DONE
+    return told
 
 
 async def import_bundle(
@@ -75,8 +79,7 @@ async def import_bundle(
     if as_json:
         print_json({"file": str(path), "imported": not only_check, **told})
         return DONE
-    number = told["job_id"]
-    what = f"job {number} ({told['status']}), {plural(told['events'], 'event')}"
+    number, what = told["job_id"], _named(told)
     if only_check:
         line = f"{path} is whole: {what}; every file and every event has the hash that it should."
     else:
@@ -132,6 +135,10 @@ def _one_sentence(what: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise CommandError(f"{what} cannot be written: {error.strerror}.") from error
+
+
+def _named(told: dict[str, Any]) -> str:
+    return f"job {told['job_id']} ({told['status']}), {plural(told['events'], 'event')}"
 
 
 def _checked(path: Path) -> Held:

@@ -72,10 +72,10 @@ class Changes:
         steps = []
         for number in sorted({record.attempt, self.story.state.attempt}):
             if (attempt := self.story.attempts.get(number)) is not None:
-                before, now = self._extents.get(number, NOTHING), _extent(attempt)
+                before, now = self._extents.get(number), _extent(attempt)
                 self._extents[number] = now
                 if now != before:
-                    steps.append({"attempt": number, **_added(attempt, before, now)})
+                    steps.append({"attempt": number, **_added(attempt, before or NOTHING, now)})
         return steps
 
     def _epoch(self, record: Record) -> Step:

@@ -160,9 +160,7 @@ def jobs(
 
 
 @app.command()
-def status(
-    job_id: JobId, *, as_of: AsOf = None, view: View = None, as_json: AsJson = False
-) -> int:
+def status(job_id: JobId, *, as_of: AsOf = None, view: View = None, as_json: AsJson = False) -> int:
     """Show a job: status, progress, metrics, health, files."""
     from service import commands, running
 
@@ -299,7 +297,7 @@ def import_bundle(
 def verify(
     job_id: Annotated[
         int | None,
-        typer.Argument(metavar="[ID]", min=1, max=2**63 - 1, help="Only this job; else all."),
+        typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="Only this job; else all."),
     ] = None,
     *,
     anchors: Annotated[

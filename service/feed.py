@@ -7,7 +7,7 @@ that all subscribers share; one that is behind reads pages of its own until it h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +18,9 @@ import structlog
 from projections.events import Record
 from service.errors import OverloadedError, StoreUnavailableError
 from service.event_log import EventLog
-from service.messages import messages_of
+from service.messages import messages_of, place_of
 from service.postgres import Database
-from service.recent import Message, Recent
+from service.recent import Message, Recent, part_of
 from service.store import Store
 from service.views import job_view, to_json
 
@@ -195,21 +195,23 @@ class Feed:
             records = await self.store.log_page(number, upto=upto, limit=PAGE)
         else:
             records = await self.store.job_page(job_id, number, upto=upto, limit=PAGE)
-        return Page(await self._messages(records, job_id), is_last=len(records) < PAGE)
+        messages = part_of(await self._messages(records, job_id))
+        is_whole = not records or messages[-1].last == place_of(records[-1])
+        return Page(messages, is_last=is_whole and len(records) < PAGE)
 
     async def _messages(
         self, records: Sequence[Record], job_id: int | None = None
-    ) -> list[Message]:
+    ) -> Iterable[Message]:
         """Return the records as messages; their jobs as they stand now, which is no earlier."""
         if not records:
-            return []
+            return ()
         found = await self.store.jobs_named({record.job_id for record in records})
         senses, policy = self.log.senses, self.log.policy
         jobs = {
             number: to_json(job_view(job.state, senses.moment_of(job.state, job.now), policy))
             for number, job in found.items()
         }
-        return list(messages_of(records, jobs, job_id))
+        return messages_of(records, jobs, job_id)
 
     async def _hand_on(self) -> None:
         """Hand what is new to those who listen, a part at a time."""
@@ -222,14 +224,15 @@ class Feed:
             except StoreUnavailableError:
                 self._moved.set()
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("feed_failed", position=self.position, head=self.head)
+                self._leap()
             await asyncio.sleep(PACE)
 
     async def _look(self) -> None:
         """Go a part of the way to the head, and wake those for whom there is something."""
         if not self._subscriptions or self.lag > FAR:
-            self.position = self.head
-            self.recent.clear()
-            self._wake_all()
+            self._leap()
             return
         assert self.position is not None  # noqa: S101 - there is no lag before
         upto = self.head
@@ -238,10 +241,16 @@ class Feed:
         self._joined.clear()
         records = await self.store.log_page(self.position, upto=upto, job_ids=wanted, limit=PAGE)
         messages = await self._messages(records)
-        self.position = records[-1].position if len(records) == PAGE else upto
         for message in messages:
             self.recent.add(message)
-        self._wake({message.job_id for message in messages})
+        self.position = records[-1].position if len(records) == PAGE else upto
+        self._wake({record.job_id for record in records})
+
+    def _leap(self) -> None:
+        """Go to the head, and let each subscriber read its own way."""
+        self.position = self.head
+        self.recent.clear()
+        self._wake_all()
 
     def _wake(self, job_ids: set[int]) -> None:
         for key in (None, *job_ids) if job_ids else ():
@@ -273,7 +282,7 @@ class Feed:
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _hear(self, position: str) -> None:
-        if position != str(self.head):  # not our own
+        if position.isdecimal() and int(position) > self.head:  # no echo of our own
             self._told.set()
 
     async def _tell_the_others(self) -> None:

@@ -10,8 +10,9 @@ from datetime import datetime
 from projections.events import Done, Heartbeat, Heartbeats, TrainerEvent, decode
 from projections.health import assess
 from projections.job import JobState, JobStatus, Reason, changed
+from projections.policy import View
 from projections.progress import Progress, advance
-from service.as_of import AsOf, Fold
+from service.as_of import AsOf, Fold, records_at
 from service.instance import Instance
 from service.postgres import Database, Session
 from service.records import Row, state_of
@@ -22,6 +23,7 @@ FOLDS = 4  # histories that are read at once
 RECENT = 10_000  # events before a position among which nearly every job's last one is
 
 NOTHING: Mapping[str, int] = {status.value: 0 for status in JobStatus}
+UNKNOWN = JobState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +103,15 @@ async def jobs_at(
         if row["state"] is not None:
             return state_of(row["state"])
         async with turns:
-            return await _folded(store, row["id"], then.position)
+            return await _folded(store, row["id"], then)
 
     return list(await asyncio.gather(*(folded(row) for row in rows)))
 
 
-async def _folded(store: Store, job_id: int, position: int) -> JobState:
+async def _folded(store: Store, job_id: int, then: AsOf) -> JobState:
     fold = Fold()
-    async for page in store.history(job_id, position=position):
-        for record in page:
+    async for some in records_at(store, job_id, then, View.RECORDED):
+        for record in some:
             fold.add(record)
         await asyncio.sleep(0)
     return fold.state
@@ -117,7 +119,8 @@ async def _folded(store: Store, job_id: int, position: int) -> JobState:
 
 async def _callbacks(session: Session, position: int, rows: Sequence[Row]) -> dict[int, Row]:
     """Return what each of these jobs had said last."""
-    columns = [[row[name] for row in rows] for name in ("id", "version", "attempt")]
+    names = ("id", "version", "attempt", "first_position")
+    columns = [[row[name] for row in rows] for name in names]
     found = await session.rows("fleet_callbacks", position, *columns)
     return {row["job_id"]: row for row in found}
 
@@ -127,7 +130,7 @@ def _standing(row: Row, said: Row) -> Standing:
     for event in _callbacks_in(said):
         progress = advance(progress, event)
     state = changed(
-        JobState(),
+        UNKNOWN,
         id=row["id"],
         trace_id=row["trace_id"],
         dataset_id=row["dataset_id"],

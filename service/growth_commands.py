@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from projections.archives import Seal
@@ -172,19 +171,13 @@ def _archive(part: Range) -> dict[str, Any]:
 
 
 def _archives(found: Sequence[Range]) -> Iterator[RenderableType]:
-    table = Table(box=None, pad_edge=False)
-    for name in ("range", "state", "events", "roll-ups", "online", "archived", "until", "file"):
-        table.add_column(name, no_wrap=True)
     for part in found:
         manifest = part.registered.manifest if part.registered else {}
-        table.add_row(
-            part.name,
-            part.registered.state if part.registered else "",
-            str(manifest.get("events")),
-            str(part.roll_ups),
-            size(part.size),
-            size(manifest.get("bytes", 0)),
-            moment(part.newest_at),
-            str(manifest.get("file")),
+        state = part.registered.state if part.registered else ""
+        yield Text.assemble(
+            (f"{part.name:<24}", "bold"),
+            f" {state:<4}  {manifest['events']} events until {moment(part.newest_at)},",
+            f" {part.roll_ups} roll-ups; online {size(part.size)},",
+            f" archived {size(manifest['bytes'])}",
+            (f"  {manifest['file']}", "dim"),
         )
-    yield table

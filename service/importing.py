@@ -72,8 +72,8 @@ async def _load(session: Session, bundle: Unpacking) -> None:
             [job], last = refold.jobs.values(), page[-1]
             counts = dict(refold.counts)
             await session.run("import_head", last.position, last.job_id, last.recorded_at, counts)
-            await session.run("import_job", *job_columns([job.state], [job.hash]))
-            await session.run("import_spans", *span_columns(refold.spans))
+            columns = (*job_columns([job.state], [job.hash]), *span_columns(refold.spans))
+            await session.run("append_spans", *columns)
             await _note(session, bundle.manifest, job.state)
             await _read_back(session, job)
     except RefusedDataError as error:

@@ -14,8 +14,8 @@ from service.errors import JobIsImportedError
 from service.event_log import EventLog
 from service.executor import Executor
 from service.feed import Feed
-from service.metrics import Metrics
 from service.imported import Imported
+from service.metrics import Metrics
 from service.postgres import Database
 from service.settings import Settings
 from service.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from projections.events import Record
-from service.recent import Message, Place
+from service.recent import PART, Message, Place
 from service.views import event_view, to_json
 
 LARGEST = 128 * 1024
@@ -14,9 +14,16 @@ LARGEST = 128 * 1024
 TEXT = 0x81  # a whole text message in one frame
 
 
-def lines_of(records: Iterable[Record]) -> bytes:
-    """Return one line of JSON for each record."""
-    return b"".join(to_json(event_view(record)) + b"\n" for record in records)
+def lines_of(records: Sequence[Record]) -> tuple[bytes, int]:
+    """Return a line of JSON for each record, and for how many: as many as are given at once."""
+    lines: list[bytes] = []
+    size = 0
+    for record in records:
+        lines.append(to_json(event_view(record)) + b"\n")
+        size += len(lines[-1])
+        if size > PART:
+            break
+    return b"".join(lines), len(lines)
 
 
 def messages_of(

@@ -132,7 +132,12 @@ def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     schema = model.model_json_schema()
     required = schema.get("required", ())
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": _inlined(item, schema)}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            "schema": _inlined(item, schema),
+        }
         for name, item in schema["properties"].items()
     ]
 

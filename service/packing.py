@@ -112,38 +112,38 @@ class Packing:
 
     def finish(self, *, log_id: str, exported_at: datetime, moment: Moment) -> IO[bytes]:
         """Return the whole bundle, at its beginning."""
-        assert self._last is not None  # noqa: S101 - a job has at least the event that made it
         story = self._changes.story.finished(moment.now)
         why = self._changes.inquiry.finished(moment, self._policy)
         job = job_view(story.state, moment, self._policy)
-        about = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "product_version": version("epochlog"),
-            "log_id": log_id,
-            "job_id": story.state.id,
-            "exported_at": exported_at,
-            "head": {
-                "version": self._last.version,
-                "position": self._last.position,
-                "hash": self._last.hash,
-            },
-            "moment": moment,
-            "possible_secrets": self._secrets,
-            "redacted": self._redacted,
-        }
+        about = self._about(log_id, exported_at, moment)
         self._put(EVENTS, _chunks(self._events))
         self._put(JOB, [_json(job, indent=True)])
         self._put(TIMELINE, [_json(timeline_view(story, moment, self._policy), indent=True)])
         self._put(EXPLAIN, [_json(why, indent=True)])
-        told = {"job_id": story.state.id, "exported_at": f"{exported_at:%Y-%m-%d %H:%M:%S}"}
-        self._put(README, [Template(readme()).substitute(told).encode()])
+        self._put(README, [_readme(story.state.id, exported_at)])
         shown = {"bundle": about, "job": job, "why": why, "logs": self._logs}
         self._put(VIEWER, self._page({**shown, "skipped": self._skipped}))
         self._put(MANIFEST, [_json({**about, "files": self._files}, indent=True)])
         self._zip.close()
         self._bundle.seek(0)
         return self._bundle
+
+    def _about(self, log_id: str, exported_at: datetime, moment: Moment) -> dict[str, Any]:
+        """Return the manifest as far as it is no list of files."""
+        assert self._last is not None  # noqa: S101 - a job has at least the event that made it
+        last = self._last
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "product_version": version("epochlog"),
+            "log_id": log_id,
+            "job_id": last.job_id,
+            "exported_at": exported_at,
+            "head": {"version": last.version, "position": last.position, "hash": last.hash},
+            "moment": moment,
+            "possible_secrets": self._secrets,
+            "redacted": self._redacted,
+        }
 
     def _page(self, about: dict[str, Any]) -> Iterator[bytes]:
         return viewer_page(
@@ -174,6 +174,11 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     file.seek(0)
     while chunk := file.read(CHUNK):
         yield chunk
+
+
+def _readme(job_id: int, exported_at: datetime) -> bytes:
+    told = {"job_id": job_id, "exported_at": f"{exported_at:%Y-%m-%d %H:%M:%S}"}
+    return Template(readme()).substitute(told).encode()
 
 
 def _pretty(record: Record) -> Iterator[bytes]:

@@ -119,9 +119,14 @@ class Session:
 
     @asynccontextmanager
     async def transaction(self, *, isolation: str = "read_committed") -> AsyncIterator[None]:
-        """Commit at the end of the block, or roll back where it raises."""
+        """Commit at the end of the block, or roll back where it raises.
+
+        One in "repeatable_read" sees the log and its projections as of one moment.
+        """
         with _translated():
             async with self._connection.transaction(isolation=isolation):  # type: ignore[arg-type]
+                if isolation == "repeatable_read":  # its moment comes with the next statement
+                    await self._connection.execute(statement("hold_projections"))
                 yield
 
     @asynccontextmanager

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 ROOM = 16 * 1024 * 1024
+PART = 256 * 1024
+"""Bytes that a subscriber is given at once, if a single message is not larger."""
 
 
 class Place(NamedTuple):
@@ -37,6 +39,18 @@ class Message:
     def size(self) -> int:
         """How much memory it takes, about."""
         return len(self.lines) + len(self.frame)
+
+
+def part_of(messages: Iterable[Message]) -> list[Message]:
+    """Return the first messages, as many as a subscriber is given at once."""
+    part: list[Message] = []
+    size = 0
+    for message in messages:
+        size += len(message.frame)
+        if part and size > PART:
+            break
+        part.append(message)
+    return part
 
 
 @dataclass(slots=True)
@@ -70,7 +84,7 @@ class Recent:
                 found.clear()
             found.append(message)
             if message.first.number(job_id) == number + 1:
-                return found[::-1]
+                return part_of(reversed(found))
         return []
 
     def clear(self) -> None:

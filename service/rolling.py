@@ -15,7 +15,7 @@ from service.ranges import GrowthError, Range
 from service.records import event_columns, record_of
 from service.store import Store
 
-PAGE = 250
+PAGE = 100
 """So many events are worked on before others have their turn."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,6 @@ from service.feed import Patience
 SUBPROTOCOL = "epochlog"
 HEARD_AT_MOST = 4096  # subscribers have nothing to say
 UNANSWERED = 4408
-PART = 256 * 1024
-"""Bytes that are written at once, if a single message is not larger."""
 
 log = structlog.get_logger(__name__)
 
@@ -82,20 +80,11 @@ class Socket:
         if transport is not None:
             transport.abort()  # what it still has not taken is not waited for
 
-    async def send(self, frames: Iterable[bytes]) -> None:
-        """Send whole frames; return when they have left us, or nearly."""
-        part: list[bytes] = []
-        size = 0
-        for frame in frames:
-            if part and size + len(frame) > PART:
-                await self._write(b"".join(part))
-                part, size = [], 0
-            part.append(frame)
-            size += len(frame)
-        await self._write(b"".join(part))
+    async def send(self, frames: bytes) -> None:
+        """Send whole frames that all subscribers share; return when they have left us, or nearly.
 
-    async def _write(self, frames: bytes) -> None:
-        """Write frames that all subscribers share: aiohttp would make each of them anew."""
+        They are written as they are: aiohttp would make each of them anew for each subscriber.
+        """
         transport = self.request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError

@@ -71,7 +71,7 @@ async def _send(subscription: Subscription, socket: Socket, number: int) -> None
             messages = await subscription.after(number)
         except FeedEndedError as error:
             raise DroppedError(WSCloseCode.GOING_AWAY, "the service is stopping") from error
-        await socket.send(message.frame for message in messages)
+        await socket.send(b"".join([message.frame for message in messages]))
         number = messages[-1].last.number(subscription.job_id)
 
 
@@ -104,13 +104,14 @@ async def _lines(subscription: Subscription, query: FeedQuery) -> AsyncGenerator
         records = await feed.patiently(read)
         if not records:
             break
-        yield lines_of(records)
-        after, left = records[-1].position, left - len(records)
+        lines, count = lines_of(records)
+        yield lines
+        after, left = records[count - 1].position, left - count
     while left and query.follow:
         for message in await subscription.after(after):
-            lines = message.lines.splitlines(keepends=True)[:left]
-            yield b"".join(lines)
-            after, left = message.last.position, left - len(lines)
+            own = message.lines.splitlines(keepends=True)[:left]
+            yield b"".join(own)
+            after, left = message.last.position, left - len(own)
 
 
 async def _write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from projections.archives import Seal
@@ -91,3 +92,9 @@ async def rows(api: Api, first: int = 1) -> list[tuple[Any, ...]]:
         "select events.*, data::text as spelt from events where position >= $1 order by position"
     )
     return [tuple(row) for row in await api.select(query, first)]
+
+
+def archive_files(api: Api) -> dict[str, int]:
+    """What lies in the archive of a service that keeps it in a folder, and since when."""
+    folder = Path(api.service.instance.settings.archive_url)
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

@@ -14,7 +14,7 @@ from tests.processes import SCRIPTED, ServiceProcess
 
 MARKUP = '</script><img src=x onerror="document.title=1">'
 SECRET = "abcdefghijklmnop0123456789"
-FAILED_JOB, RUNNING_JOB = 2, 3
+FAILED_JOB, RUNNING_JOB, WAITING_JOB = 2, 3, 4
 
 # Prints a secret and markup before it trains.
 TRAINER = f"""
@@ -40,7 +40,7 @@ class Incident:
 
 
 async def have_incident(service: ServiceProcess) -> Incident:
-    """Run a job, another that fails once, and one that goes on; export the two and stop."""
+    """Have a job, one that fails once, one that goes on, one that waits; export the last three."""
     (service.folder / "trainer.py").write_text(TRAINER)
     command = f"{sys.executable} -P {service.folder / 'trainer.py'}"
     service.environ["EPOCHLOG_TRAINER_COMMAND"] = command
@@ -54,13 +54,16 @@ async def have_incident(service: ServiceProcess) -> Incident:
     service.wait_for_event(FAILED_JOB, "succeeded")
     assert service.submit(epochs=500, params={"seconds": 0.2})["id"] == RUNNING_JOB
     service.wait_for_trainer_event(RUNNING_JOB, "epoch_end")
-    for job_id in (FAILED_JOB, RUNNING_JOB):
+    assert service.submit(epochs=1)["id"] == WAITING_JOB
+    service.wait_for(WAITING_JOB, "queued")
+    for job_id in (FAILED_JOB, RUNNING_JOB, WAITING_JOB):
         path = incident.bundles[job_id] = service.folder / f"job-{job_id}.zip"
         ran = await epochlog("export", str(job_id), "-o", str(path), environ=service.environ)
         assert ran.code == 0, ran
     _ask_everything(incident)
-    service.call("POST", f"/v1/jobs/{RUNNING_JOB}/cancel", {})
-    service.wait_for(RUNNING_JOB, "cancelled")
+    for job_id in (WAITING_JOB, RUNNING_JOB):
+        service.call("POST", f"/v1/jobs/{job_id}/cancel", {})
+        service.wait_for(job_id, "cancelled")
     assert service.stop() == 0
     return incident
 

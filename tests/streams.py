@@ -63,7 +63,8 @@ class Subscriber:
         async with asyncio.timeout(within):
             while (await self.socket.receive()).type is aiohttp.WSMsgType.TEXT:
                 pass
-        return self.socket.close_code
+        code: int | None = self.socket.close_code
+        return code
 
 
 def positions(events: list[Any]) -> list[int]:

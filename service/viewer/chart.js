@@ -3,7 +3,7 @@
 const CHART_HEIGHT = 220;
 const MARGIN = { left: 52, right: 20, top: 10, bottom: 26 };
 
-function showEpochs(film, view, choose) {
+function showEpochs(view) {
   const attempts = [...view.attempts.values()].filter((attempt) => attempt.epochs.size);
   const names = metricNames(attempts);
   byId("metric-choice").hidden = names.length === 0;

@@ -98,14 +98,14 @@ function progressBar(job) {
   return el("p", { class: "progress" }, bar, `${percent} %, epoch ${progress.epoch} of ${job.epochs}${batch}`);
 }
 
-function showTimeline(film, view, goTo) {
+function showTimeline(film, view) {
   const body = byId("timeline-body");
   const attempts = [...view.attempts.values()].sort((one, other) => one.number - other.number);
   const open = new Set([...body.querySelectorAll("details[open]")].map((item) => item.dataset.attempt));
   body.replaceChildren(
     gantt(film, view, attempts, Math.max(280, body.clientWidth)),
     legend(attempts),
-    ...attempts.map((attempt) => attemptDetails(view, attempt, open.has(String(attempt.number)), goTo)),
+    ...attempts.map((attempt) => attemptDetails(view, attempt, open.has(String(attempt.number)))),
   );
 }
 
@@ -126,8 +126,6 @@ function gantt(film, view, attempts, width) {
       svg("text", { class: "axis", x: at, y: height - 6, "text-anchor": anchor }, offset(tick)),
     );
   }
-  attempts.forEach((attempt, row) => picture.append(...ganttRow(view, attempt, row * ROW, x)));
-  picture.append(...alarmLines(view, attempts, x));
   if (!view.isLast) {
     const now = x(view.now);
     picture.append(
@@ -135,6 +133,8 @@ function gantt(film, view, attempts, width) {
       svg("line", { class: "cursor", x1: now, x2: now, y1: 0, y2: height - 20 }),
     );
   }
+  attempts.forEach((attempt, row) => picture.append(...ganttRow(view, attempt, row * ROW, x)));
+  picture.append(...alarmLines(view, attempts, x));
   return picture;
 }
 
@@ -221,7 +221,7 @@ function legend(attempts) {
   return el("ul", { class: "legend" }, marks);
 }
 
-function attemptDetails(view, attempt, open, goTo) {
+function attemptDetails(view, attempt, open) {
   const gaps = gapsOf(attempt);
   const rows = attempt.phases.map((phase) => [
     [el("span", { class: `swatch ${colourOf(phase.phase)}` }), words(phase.phase)],

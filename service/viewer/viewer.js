@@ -61,8 +61,8 @@ class Viewer {
   }
 
   drawPictures() {
-    showTimeline(this.film, this.view, (version) => this.goTo(version));
-    showEpochs(this.film, this.view);
+    showTimeline(this.film, this.view);
+    showEpochs(this.view);
     drawMarks(this.film);
   }
 

@@ -63,6 +63,7 @@ halving (id, first_position, last_position, low, high) as (
 )
 select
     a.id,
+    a.first_position,
     a.status,
     a.attempt,
     a.verdict,

@@ -1,19 +1,20 @@
--- $1 position; $2 job ids, $3 versions up to which to look, $4 attempts, in triples. For each of these
--- jobs the attempt's last callback that counted (`said`), the last before it that named an epoch
--- (`named`, where `said` does not), and the last of the earlier attempts that did (`before`). They
--- are looked for among twenty.
+-- $1 position; $2 job ids, $3 versions up to which to look, $4 attempts and $5 first positions, side by
+-- side. For each of these jobs the attempt's last callback that counted (`said`), the last before it
+-- that named an epoch (`named`, where `said` does not), and the last of the earlier attempts that did
+-- (`before`). They are looked for among twenty.
 with asked as (
     select
         a.job_id,
         a.version,
         a.attempt,
-        (select first_position from jobs where id = a.job_id) as first_position,
+        a.first_position,
         case when a.attempt = 1 then 1 else (
             select version from job_spans where job_id = a.job_id and attempt = a.attempt
             order by position
             limit 1
         ) end as began
-    from unnest($2::bigint[], $3::bigint[], $4::integer[]) as a (job_id, version, attempt)
+    from unnest($2::bigint[], $3::bigint[], $4::integer[], $5::bigint[])
+        as a (job_id, version, attempt, first_position)
 )
 select
     a.job_id,

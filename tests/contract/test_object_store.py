@@ -72,7 +72,7 @@ async def test_what_is_put_again_takes_the_place_of_what_was_there(
 
 
 async def test_what_was_never_put_is_missing(store: ObjectStore, tmp_path: Path) -> None:
-    with pytest.raises(ObjectMissingError, match="There is no .*nothing"):
+    with pytest.raises(ObjectMissingError, match=r"There is no .*nothing"):
         await store.fetch("nothing", tmp_path / "target")
 
 

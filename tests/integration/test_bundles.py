@@ -23,12 +23,15 @@ import pytest_asyncio
 from projections.chain import GENESIS, link
 from service.bundle import Chain, line_of, record_in
 from tests.command_line import epochlog, started
+from tests.conftest import StartService
+from tests.growth import EVENTS_A_RANGE, compacted, trained
 from tests.http import Api
 from tests.incidents import (
     FAILED_JOB,
     MARKUP,
     RUNNING_JOB,
     SECRET,
+    WAITING_JOB,
     Incident,
     empty_instance,
     have_incident,
@@ -167,30 +170,30 @@ async def test_an_imported_job_answers_as_it_did_where_it_comes_from(
         assert held[0]["log_id"] == held[1]["log_id"]
 
 
+@pytest.mark.parametrize(("job_id", "status"), [(RUNNING_JOB, "running"), (WAITING_JOB, "queued")])
 async def test_an_imported_job_is_looked_at_and_never_driven(
-    incident: Incident, elsewhere: ServiceProcess
+    incident: Incident, elsewhere: ServiceProcess, job_id: int, status: str
 ) -> None:
-    path = incident.bundles[RUNNING_JOB]
+    path = incident.bundles[job_id]
     assert (await epochlog("import", str(path), environ=elsewhere.environ)).code == 0
+    replayed = await epochlog("replay", "--check", environ=elsewhere.environ)
+    assert replayed.code == 0, replayed
     elsewhere.start()
     with ZipFile(path) as bundle:
         exported = {name: json.loads(bundle.read(name)) for name in JSON_FILES}
-    assert exported["job.json"]["status"] == "running"
+    assert exported["job.json"]["status"] == status
 
     own = elsewhere.submit(epochs=1)
     elsewhere.wait_for(own["id"], "succeeded")  # the supervisor has made its rounds
-    cancel = await epochlog("cancel", str(RUNNING_JOB), environ=elsewhere.environ)
-    token = await _posted(elsewhere, f"/v1/jobs/{RUNNING_JOB}/token")
+    cancel = await epochlog("cancel", str(job_id), environ=elsewhere.environ)
+    token = await _posted(elsewhere, f"/v1/jobs/{job_id}/token")
 
-    assert own["id"] == RUNNING_JOB + 1
+    assert own["id"] == job_id + 1
     assert own["position"] == exported["job.json"]["position"] + 1
     for name, view in JSON_FILES.items():
-        assert elsewhere.call("GET", f"/v1/jobs/{RUNNING_JOB}{view}") == exported[name]
-    assert elsewhere.notes("launches") == [
-        line for line in elsewhere.notes("launches") if "4/" in line
-    ]
-    assert len(elsewhere.notes("launches")) == 1
-    assert cancel.failed_with(f"Job {RUNNING_JOB} was imported")
+        assert elsewhere.call("GET", f"/v1/jobs/{job_id}{view}") == exported[name]
+    assert [line.split()[0] for line in elsewhere.notes("launches")] == [f"{own['id']}/1"]
+    assert cancel.failed_with(f"Job {job_id} was imported")
     assert token == (409, "job_is_imported")
     assert (await epochlog("verify", environ=elsewhere.environ)).code == 0
 
@@ -412,3 +415,28 @@ async def test_a_job_that_goes_on_while_it_is_exported_is_exported_whole(api: Ap
         for line in lines:
             chain.follow(line)
         assert chain.hash == manifest["head"]["hash"]
+
+
+async def test_a_compacted_job_is_exported_and_imported_too(
+    start_service: StartService, elsewhere: ServiceProcess
+) -> None:
+    api = await start_service(EPOCHLOG_PARTITION_EVENTS=str(EVENTS_A_RANGE))
+    job, _other = await trained(api), await trained(api)
+    path = f"/v1/jobs/{job['id']}"
+    before = {view: (await api.get(path + view)).json for view in JSON_FILES.values()}
+    await compacted(api)
+    bundle = elsewhere.folder / "bundle.zip"
+    bundle.write_bytes((await api.get(f"{path}/export")).content)
+    with ZipFile(bundle) as file:
+        assert b'"type":"heartbeats"' in file.read("events.ndjson")
+
+    imported = await epochlog("import", str(bundle), environ=elsewhere.environ)
+    elsewhere.start()
+    for view, answer in before.items():
+        assert elsewhere.call("GET", path + view) == answer
+    verified = await epochlog("verify", environ=elsewhere.environ)
+    replayed = await epochlog("replay", "--check", environ=elsewhere.environ)
+
+    assert imported.code == 0, imported
+    assert verified.code == 0, verified
+    assert replayed.code == 0, replayed

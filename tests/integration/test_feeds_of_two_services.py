@@ -1,4 +1,4 @@
-"""Two services in processes of their own, writing at once: every feed of either is the whole log."""
+"""Two services in processes of their own that write at once: every feed is the whole log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -207,6 +208,9 @@ async def test_a_subscriber_goes_on_where_it_was_at_another_service_and_after_re
     codes: list[int | None] = []
     served = set()
 
+    def has_read(events: int) -> bool:
+        return len(read) >= events
+
     async def follow() -> None:
         for service in itertools.cycle(services):
             path = f"/v1/stream?after={read[-1] if read else 0}"
@@ -219,17 +223,22 @@ async def test_a_subscriber_goes_on_where_it_was_at_another_service_and_after_re
             except aiohttp.ClientError:
                 await asyncio.sleep(0.02)
 
-    following = asyncio.create_task(follow())
-    writing = asyncio.create_task(trainers.call_back())
+    async def write() -> None:
+        while not enough.is_set():
+            await trainers.call_back(beats=2)
+
+    enough = asyncio.Event()
+    following, writing = asyncio.create_task(follow()), asyncio.create_task(write())
     first, second = services
     for service, end in ((first, first.stop), (second, second.kill), (first, first.kill)):
-        await eventually(lambda seen=len(read): len(read) > seen + 10, within=30)
+        until = len(read) + 20
+        await eventually(partial(has_read, until), within=30)
         await asyncio.to_thread(end)
-        await asyncio.sleep(0.1)
         await asyncio.to_thread(service.start)
+    enough.set()
     await writing
     whole = [record.position for record in await check_ledger(database)]
-    await eventually(lambda: len(read) >= len(whole), within=30)
+    await eventually(partial(has_read, len(whole)), within=30)
 
     assert read == whole
     assert trainers.acknowledged <= set(read)

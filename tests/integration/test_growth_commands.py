@@ -10,7 +10,7 @@ import pytest
 from service.growth_commands import seconds_in
 from tests.command_line import epochlog
 from tests.conftest import SECRET_KEY, StartService
-from tests.growth import EVENTS_A_RANGE, rows, told, trained
+from tests.growth import EVENTS_A_RANGE, archive_files, rows, told, trained
 from tests.http import Api
 from tests.polling import eventually
 from tests.s3 import CREDENTIALS, s3_server
@@ -77,8 +77,7 @@ async def test_the_whole_way_there_and_back(grown: Api, environ: Environ) -> Non
 
 async def test_a_damaged_archive_is_one_sentence(grown: Api, environ: Environ) -> None:
     assert (await epochlog("compact", "--older-than", "0s", environ=environ)).code == 0
-    first = min(Path(environ["EPOCHLOG_ARCHIVE_URL"]).rglob("*.gz"))
-    first.write_bytes(first.read_bytes()[:-1])
+    _cut(Path(environ["EPOCHLOG_ARCHIVE_URL"]))
 
     checked = await epochlog("archives", "--check", environ=environ)
     restored = await epochlog("restore", "--all", environ=environ)
@@ -87,12 +86,19 @@ async def test_a_damaged_archive_is_one_sentence(grown: Api, environ: Environ) -
     assert restored.failed_with("is not the file that was archived")
 
 
+def _cut(archive: Path) -> None:
+    first = min(archive.rglob("*.gz"))
+    first.write_bytes(first.read_bytes()[:-1])
+
+
 async def test_another_key_does_not_restore(grown: Api, environ: Environ) -> None:
-    assert (await epochlog("compact", "--older-than", "0s", environ=environ)).code == 0
-    other = {**environ, "EPOCHLOG_SECRET_KEY": "another made-up key, long enough for it"}
+    first, second = "the first made-up key of this test", "another made-up key of this test"
+    own = {**environ, "EPOCHLOG_SECRET_KEY": first}
+    assert (await epochlog("compact", "--older-than", "0s", environ=own)).code == 0
+    other = {**environ, "EPOCHLOG_SECRET_KEY": second}
 
     assert (await epochlog("restore", "--all", environ=other)).failed_with("does not bear our seal")
-    old = {**other, "EPOCHLOG_SECRET_KEYS_OLD": SECRET_KEY}
+    old = {**other, "EPOCHLOG_SECRET_KEYS_OLD": first}
     assert (await epochlog("restore", "--all", environ=old)).code == 0
 
 
@@ -154,7 +160,7 @@ async def test_the_service_compacts_what_has_become_old(start_service: StartServ
     await eventually(slim, within=30)
 
     assert await told(api, jobs[0]) == before
-    assert Path(api.service.instance.settings.archive_url).is_dir()
+    assert len(archive_files(api)) == 4
 
 
 @pytest.mark.parametrize(

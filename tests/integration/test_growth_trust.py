@@ -155,9 +155,11 @@ REFUSED = (
     "select open_log_draft(); update log_draft set type = 'done'",
     "select open_log_draft(); delete from log_draft",
     "select open_log_draft(); drop table log_draft",
-    "create temporary table log_partitions (a int); select open_log_draft();"
-    " select slim_log_partition(1, '{}', sha256(''), '{}', sha256(''));"
-    " drop table events_from_1",
+    (
+        "create temporary table log_partitions (a int); select open_log_draft();"
+        " select slim_log_partition(1, '{}', sha256(''), '{}', sha256(''));"
+        " drop table events_from_1"
+    ),
 )
 
 

@@ -360,3 +360,33 @@ async def test_a_database_without_our_schema_is_told_to_migrate(
     for words in (["replay"], ["replay", "--check"], ["replay", "--heartbeat-timeout", "9"]):
         ran = await epochlog(*words, environ=there)
         assert ran.failed_with("run `epochlog migrate`")
+
+
+async def test_whoever_reads_several_things_as_of_one_moment_never_sees_half_a_switch(
+    api: Api, owner: Any, database: str
+) -> None:
+    await some_history(api)
+    switch = owner.transaction()
+    await switch.start()
+    await owner.execute("lock table jobs, job_spans, event_ids in access exclusive mode")
+
+    async def look() -> tuple[int, int]:
+        async with (
+            api.service.instance.database.session() as session,
+            session.transaction(isolation="repeatable_read"),
+        ):
+            head = await session.value("log_position")
+            job = await session.row("get_job", 1)
+            assert job is not None
+            return head, job["state"]["position"]
+
+    looking = asyncio.create_task(look())
+    waits = "select count(*) from pg_locks where mode = 'AccessShareLock' and not granted"
+    other = await asyncpg.connect(database)
+    await eventually(lambda: other.fetchval(waits))
+    await other.close()
+    await owner.execute("update log_head set position = 1000")
+    await owner.execute("update jobs set pulse = pulse || '{\"position\": 1000}' where id = 1")
+    await switch.commit()
+
+    assert await looking == (1000, 1000)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 
 from projections.chain import GENESIS, canonical, link
-from projections.events import Heartbeat, Record
+from projections.events import Heartbeat, Heartbeats, Record
+from projections.rollup import Roller
 from service.bundle import BundleError, Chain, line_of, record_in
 from tests.generated import records
 from tests.given import a_running_job
@@ -106,3 +107,36 @@ def test_a_log_of_two_jobs_or_with_time_going_back_is_refused() -> None:
     ):
         with pytest.raises(BundleError, match="does not belong behind the event before it"):
             _followed(_chained([*log[:-1], changed]))
+
+
+def _compacted() -> list[bytes]:
+    """A log in which one event stands for most of its heartbeats, as compaction leaves it."""
+    job = a_running_job()
+    for second in range(1, 21):
+        job.hears(Heartbeat(epoch=1, batch=second, batches=20), at=second)
+    job.hears(Heartbeat(epoch=1, metrics={"loss": 1.0}), at=30).done(at=31)
+    lines = _chained([replace(record, event_id=str(uuid4())) for record in job.records])
+    log = [record_in(line) for line in lines]
+    roller = Roller()
+    rolled = [one for record in log for one in roller.add(record)] + roller.finish()
+    gone = {
+        version
+        for one in rolled
+        if isinstance(one.event, Heartbeats)
+        for version in range(one.event.from_version, one.version + 1)
+    }
+    assert len(gone) > 10
+    kept = [record for record in log if record.version not in gone]
+    return [line_of(one) for one in sorted([*kept, *rolled], key=lambda one: one.version)]
+
+
+def test_a_compacted_log_is_followed_too() -> None:
+    lines = _compacted()
+
+    chain = _followed(lines)
+
+    assert chain.hash == record_in(lines[-1]).hash
+    with pytest.raises(BundleError, match="is missing"):
+        _followed([line for line in lines if b'"type":"heartbeats"' not in line])
+    with pytest.raises(BundleError, match="does not have the hash"):
+        _followed([*lines[:-1], lines[-1].replace(b'"attempt":1', b'"attempt":2')])

@@ -39,7 +39,13 @@ class Watched:
             self._attempt(epoch["attempt"])["epochs"][epoch["epoch"]] = epoch
 
     def _attempt(self, number: int) -> Step:
-        empty: Step = {"phases": [], "checkpoints": [], "epochs": {}, "outcome": None, "reason": None}
+        empty: Step = {
+            "phases": [],
+            "checkpoints": [],
+            "epochs": {},
+            "outcome": None,
+            "reason": None,
+        }
         return self.attempts.setdefault(number, empty)
 
 
