@@ -331,6 +331,7 @@ KINDS: Mapping[str, type[Event]] = {
 _FIELDS: Mapping[str, frozenset[str]] = {
     name: frozenset(f.name for f in fields(kind)) - {"extra"} for name, kind in KINDS.items()
 }
+_EMPTY: tuple[object, ...] = ((), {})
 _SCALARS = frozenset({str, int, float, bool})
 _OPEN = frozenset({"heartbeat", "trainer_event", "done"})  # what a trainer sends may hold more
 _TUPLES = frozenset({"because", "artifacts"})
@@ -394,7 +395,7 @@ def encode(event: Event) -> dict[str, Any]:
     data: dict[str, Any] = dict(getattr(event, "extra", ()))
     for name in _FIELDS[event.TYPE]:
         value = getattr(event, name)
-        if value is not None and value != () and value != {}:  # those say nothing
+        if value is not None and value not in _EMPTY:  # those say nothing
             data[name] = _plain(value)
     return data
 

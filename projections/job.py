@@ -26,7 +26,7 @@ class JobStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing can change it any more."""
-        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+        return self is self.SUCCEEDED or self is self.FAILED or self is self.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

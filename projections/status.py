@@ -39,6 +39,13 @@ from projections.rules import Rule
 
 def ruling(state: JobState, record: Record) -> Rule | None:
     """Return the rule that sets this event aside, or None where it counts."""
+    if (
+        state.status is JobStatus.RUNNING
+        and state.result is None
+        and record.attempt == state.attempt
+        and type(record.event) is Heartbeat
+    ):
+        return None  # as nearly always
     match record.event:
         case Unrecognised():
             return Rule.UNRECOGNISED_TYPE
@@ -98,8 +105,34 @@ def evolve(state: JobState, record: Record) -> JobState:
 
 def ruled(state: JobState, record: Record, aside: Rule | None) -> JobState:
     """Apply one event about which `ruling` was asked before."""
+    if aside is None and type(record.event) is Heartbeat and state.status is JobStatus.RUNNING:
+        return _beaten(state, record, record.event)
     state = changed(state, version=record.version, position=record.position)
     return state if aside else _apply(state, record)
+
+
+def _beaten(state: JobState, record: Record, beat: Heartbeat) -> JobState:
+    """Apply a heartbeat of a training that runs, in one step: most of the log is heartbeats."""
+    before = state.attempt_progress
+    own = advance(before, beat)
+    alike = state.progress is before or state.progress == before
+    return changed(
+        state,
+        version=record.version,
+        position=record.position,
+        alive_at=record.recorded_at,
+        advanced_at=record.recorded_at if _has_moved(before, own) else state.advanced_at,
+        progress=own if alike else advance(state.progress, beat),
+        attempt_progress=own,
+    )
+
+
+def _has_moved(before: Progress, after: Progress) -> bool:
+    return (
+        after.epoch != before.epoch
+        or after.batch != before.batch
+        or after.fraction != before.fraction
+    )
 
 
 def fold(records: Iterable[Record], state: JobState | None = None) -> JobState:
@@ -217,11 +250,10 @@ def _called_back(
         state = _started(state, record, Rule.CALLBACK_MEANS_RUNNING, reason)
     before, own = state.attempt_progress, advance(state.attempt_progress, event)
     first = state.progress is before or state.progress == before
-    moved = (own.epoch, own.batch, own.fraction) != (before.epoch, before.batch, before.fraction)
     state = changed(
         state,
         alive_at=record.recorded_at,
-        advanced_at=record.recorded_at if moved else state.advanced_at,
+        advanced_at=record.recorded_at if _has_moved(before, own) else state.advanced_at,
         progress=own if first else advance(state.progress, event),
         attempt_progress=own,
     )

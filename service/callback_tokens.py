@@ -63,7 +63,7 @@ class CallbackTokens:
         self._keys = {key_id(known): known for known in (*old_keys, key)}
         self._ttl = ttl
         self._verified: dict[str, CallbackClaims] = {}
-        """Tokens whose signature was checked before: that takes longer than recording a callback."""
+        """Tokens whose signature was checked before; checking takes as long as recording."""
 
     def issue(self, job_id: int, attempt: int) -> IssuedToken:
         """Return a fresh token for this attempt."""

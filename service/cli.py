@@ -272,9 +272,7 @@ def export(
     if output == "-" and as_json:
         raise typer.BadParameter("-o - and --json do not go together.")
     return running.run(
-        partial(
-            bundle_commands.export, job_id=job_id, output=output, force=force, as_json=as_json
-        )
+        partial(bundle_commands.export, job_id=job_id, output=output, force=force, as_json=as_json)
     )
 
 

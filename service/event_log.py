@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from logging import DEBUG, INFO
 
 import structlog
 
@@ -286,8 +287,11 @@ def _try(batch: Batch, request: _Request) -> Outcome | Exception:
 def _tell(answer: Outcome | Exception) -> None:
     """Log what was recorded; the steps of a training only at the debug level."""
     for record in answer.records if isinstance(answer, Outcome) else ():
-        routine = isinstance(record.event, Heartbeat | TrainerEvent)
-        (log.debug if routine else log.info)(
+        level = DEBUG if isinstance(record.event, Heartbeat | TrainerEvent) else INFO
+        if not log.is_enabled_for(level):
+            continue
+        log.log(
+            level,
             "recorded",
             type=record.type,
             job_id=record.job_id,

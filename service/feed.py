@@ -7,6 +7,7 @@ that all subscribers share; one that is behind reads pages of its own until it h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from service.errors import OverloadedError, StoreUnavailableError
 from service.event_log import EventLog
 from service.messages import messages_of, place_of
 from service.postgres import Database
-from service.recent import Message, Recent, part_of
+from service.recent import Message, Part, Recent, part_of
 from service.store import Store
 from service.views import job_view, to_json
 
@@ -28,7 +29,9 @@ PAGE = 200
 FAR = 10_000
 """So many positions ahead, the feed leaps to the end, and each subscriber reads its own way."""
 PACE = 0.01
-"""Seconds between two looks at the log, so that a busy one is handed on in larger parts."""
+"""Seconds at least between two looks at the log."""
+SHARE = 2
+"""How many times as long the rest of the service has as it took to hand on."""
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 SUBSCRIBERS = 1_000
@@ -59,9 +62,9 @@ class FeedEndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the log, read for one subscriber."""
+    """What was read for one subscriber."""
 
-    messages: list[Message]
+    part: Part | None
     is_last: bool
     """All that comes later is handed on to everybody."""
 
@@ -76,7 +79,7 @@ class Subscription:
     _is_behind: bool = True
     """The log may hold what this was not woken for."""
 
-    async def after(self, number: int) -> list[Message]:
+    async def after(self, number: int) -> Part:
         """Return what follows this number, as soon as there is something; numbers have no gaps.
 
         The number is a position, or a version where it is a job's. Raises FeedEndedError.
@@ -85,10 +88,10 @@ class Subscription:
             is_news = self.woken.is_set()
             self.woken.clear()
             found = self.feed.recent.after(self.job_id, number)
-            if not found and (is_news or self._is_behind):
+            if found is None and (is_news or self._is_behind):
                 page = await self.feed.patiently(partial(self.feed.page, self.job_id, number))
-                found, self._is_behind = page.messages, not page.is_last
-            if found:
+                found, self._is_behind = page.part, not page.is_last
+            if found is not None:
                 return found
             await self.woken.wait()
         raise FeedEndedError
@@ -195,9 +198,9 @@ class Feed:
             records = await self.store.log_page(number, upto=upto, limit=PAGE)
         else:
             records = await self.store.job_page(job_id, number, upto=upto, limit=PAGE)
-        messages = part_of(await self._messages(records, job_id))
-        is_whole = not records or messages[-1].last == place_of(records[-1])
-        return Page(messages, is_last=is_whole and len(records) < PAGE)
+        part = part_of(await self._messages(records, job_id))
+        is_whole = part is None or part.last == place_of(records[-1])
+        return Page(part, is_last=is_whole and len(records) < PAGE)
 
     async def _messages(
         self, records: Sequence[Record], job_id: int | None = None
@@ -221,13 +224,19 @@ class Feed:
             try:
                 while self.lag:
                     await self._look()
+                await self._pause()
             except StoreUnavailableError:
                 self._moved.set()
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 log.exception("feed_failed", position=self.position, head=self.head)
                 self._leap()
-            await asyncio.sleep(PACE)
+
+    async def _pause(self) -> None:
+        """Let a busy log go out in larger parts, and the rest of the service have its turn."""
+        woken = time.perf_counter()
+        await asyncio.sleep(0)  # when this returns, all who were woken have taken theirs
+        await asyncio.sleep(max(PACE, SHARE * (time.perf_counter() - woken)))
 
     async def _look(self) -> None:
         """Go a part of the way to the head, and wake those for whom there is something."""

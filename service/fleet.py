@@ -20,7 +20,7 @@ from service.store import Store
 
 AT_ONCE = 200  # jobs between two looks at who else waits
 FOLDS = 4  # histories that are read at once
-RECENT = 10_000  # events before a position among which nearly every job's last one is
+RECENT = 5_000  # events before a position among which nearly every job's last one is
 
 NOTHING: Mapping[str, int] = {status.value: 0 for status in JobStatus}
 UNKNOWN = JobState()

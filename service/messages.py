@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from projections.events import Record
-from service.recent import PART, Message, Place
+from service.recent import LARGEST, Message, Place
 from service.views import event_view, to_json
 
-LARGEST = 128 * 1024
-"""Bytes of events after which another message begins: clients bound what they take at once."""
+ROOM = 128 * 1024
+"""Bytes of events in a message, if one is not larger: clients bound what they take at once."""
 TEXT = 0x81  # a whole text message in one frame
 
 
@@ -21,7 +21,7 @@ def lines_of(records: Sequence[Record]) -> tuple[bytes, int]:
     for record in records:
         lines.append(to_json(event_view(record)) + b"\n")
         size += len(lines[-1])
-        if size > PART:
+        if size > LARGEST:
             break
     return b"".join(lines), len(lines)
 
@@ -63,7 +63,7 @@ def _parts(records: Iterable[Record]) -> Iterator[list[tuple[Record, bytes]]]:
     size = 0
     for record in records:
         text = to_json(event_view(record))
-        if part and size + len(text) > LARGEST:
+        if part and size + len(text) > ROOM:
             yield part
             part, size = [], 0
         part.append((record, text))

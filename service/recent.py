@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 ROOM = 16 * 1024 * 1024
-PART = 256 * 1024
+LARGEST = 256 * 1024
 """Bytes that a subscriber is given at once, if a single message is not larger."""
 
 
@@ -41,16 +42,33 @@ class Message:
         return len(self.lines) + len(self.frame)
 
 
-def part_of(messages: Iterable[Message]) -> list[Message]:
-    """Return the first messages, as many as a subscriber is given at once."""
+@dataclass(frozen=True)
+class Part:
+    """What a subscriber is given at once; all who are at the same number are given the same."""
+
+    messages: Sequence[Message]
+
+    @property
+    def last(self) -> Place:
+        """Where it ends."""
+        return self.messages[-1].last
+
+    @cached_property
+    def frames(self) -> bytes:
+        """All its messages as a WebSocket carries them."""
+        return b"".join([message.frame for message in self.messages])
+
+
+def part_of(messages: Iterable[Message]) -> Part | None:
+    """Return the first messages, as many as are given at once; None where there are none."""
     part: list[Message] = []
     size = 0
     for message in messages:
         size += len(message.frame)
-        if part and size > PART:
+        if part and size > LARGEST:
             break
         part.append(message)
-    return part
+    return Part(part) if part else None
 
 
 @dataclass(slots=True)
@@ -64,18 +82,28 @@ class Recent:
     room: int = ROOM
     _all: deque[Message] = field(default_factory=deque)
     _of_job: dict[int, deque[Message]] = field(default_factory=dict)
+    _asked: tuple[int | None, int] | None = None
+    _answer: Part | None = None
+    """What was asked last and what it was given: the next to ask is most often at the same."""
     size: int = 0
 
     def add(self, message: Message) -> None:
         """Keep the message, and let the oldest go where there is no room."""
+        self._asked = None
         self._all.append(message)
         self._of_job.setdefault(message.job_id, deque()).append(message)
         self.size += message.size
         while self.size > self.room:
             self._let_go(self._all.popleft())
 
-    def after(self, job_id: int | None, number: int) -> list[Message]:
+    def after(self, job_id: int | None, number: int) -> Part | None:
         """Return what follows a number in a job's stream, or in that of the log, if it is here."""
+        if self._asked != (job_id, number):
+            self._answer = self._after(job_id, number)
+            self._asked = (job_id, number)
+        return self._answer
+
+    def _after(self, job_id: int | None, number: int) -> Part | None:
         found: list[Message] = []
         for message in self._newest_first(job_id):
             if message.last.number(job_id) <= number:
@@ -85,10 +113,11 @@ class Recent:
             found.append(message)
             if message.first.number(job_id) == number + 1:
                 return part_of(reversed(found))
-        return []
+        return None
 
     def clear(self) -> None:
         """Keep nothing: what is added next does not follow."""
+        self._asked = self._answer = None
         self._all.clear()
         self._of_job.clear()
         self.size = 0

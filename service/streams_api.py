@@ -68,11 +68,11 @@ async def _stream_messages(
 async def _send(subscription: Subscription, socket: Socket, number: int) -> None:
     while True:
         try:
-            messages = await subscription.after(number)
+            part = await subscription.after(number)
         except FeedEndedError as error:
             raise DroppedError(WSCloseCode.GOING_AWAY, "the service is stopping") from error
-        await socket.send(b"".join([message.frame for message in messages]))
-        number = messages[-1].last.number(subscription.job_id)
+        await socket.send(part.frames)
+        number = part.last.number(subscription.job_id)
 
 
 async def _stream_lines(
@@ -108,7 +108,7 @@ async def _lines(subscription: Subscription, query: FeedQuery) -> AsyncGenerator
         yield lines
         after, left = records[count - 1].position, left - count
     while left and query.follow:
-        for message in await subscription.after(after):
+        for message in (await subscription.after(after)).messages:
             own = message.lines.splitlines(keepends=True)[:left]
             yield b"".join(own)
             after, left = message.last.position, left - len(own)

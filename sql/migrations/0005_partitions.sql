@@ -64,6 +64,13 @@ begin
 end
 $$;
 
+-- Only our schema: a caller's temporary table must not be taken for one of ours.
+do $$
+begin
+    execute format('alter function add_log_partition set search_path = %I, pg_temp', current_schema());
+end
+$$;
+
 revoke all on function add_log_partition from public;
 grant execute on function add_log_partition to epochlog_service;
 grant select on log_partitions to epochlog_service;

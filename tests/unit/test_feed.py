@@ -7,7 +7,7 @@ meet in every order; the real one is met in the integration tests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -93,7 +93,7 @@ def _record(position: int, job_id: int, version: int) -> Record:
     )
 
 
-def _events(messages: list[Message]) -> list[Any]:
+def _events(messages: Iterable[Message]) -> list[Any]:
     """What the messages hold, as who reads their frames sees it."""
     found: list[Any] = []
     for message in messages:
@@ -128,7 +128,7 @@ class Reader:
                         await asyncio.sleep(0)
 
     async def _take(self, subscription: Subscription, number: int) -> int:
-        events = _events(await subscription.after(number))
+        events = _events((await subscription.after(number)).messages)
         assert self.job_id in {None, *(event["job_id"] for event in events)}
         self.numbers += [
             event["position" if self.job_id is None else "version"] for event in events

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from projections.events import Record, Source, TrainerEvent
 from service import messages
 from service.messages import lines_of, messages_of, place_of, text_frame
-from service.recent import PART, part_of
+from service.recent import LARGEST, part_of
 from tests.given import START
 
 JOBS = {1: b'{"id":1}', 2: b'{"id":2}'}
@@ -75,7 +75,7 @@ def test_a_message_holds_its_job_beside_the_events() -> None:
 
 
 def test_lines_are_given_in_parts() -> None:
-    text = "x" * (PART // 2)
+    text = "x" * (LARGEST // 2)
     lines, count = lines_of([record(n, 1, n, text) for n in range(1, 6)])
 
     assert count == 2
@@ -84,12 +84,14 @@ def test_lines_are_given_in_parts() -> None:
 
 
 def test_large_events_go_in_messages_of_their_own() -> None:
-    text = "x" * (messages.LARGEST // 2)
+    text = "x" * (messages.ROOM // 2)
     made = list(messages_of([record(n, 1, n, text) for n in range(1, 6)], JOBS))
 
     assert [message.first.position for message in made] == [1, 2, 3, 4, 5]
-    assert [message.first.position for message in part_of(made)] == [1, 2, 3]
-    assert part_of([]) == []
+    part = part_of(made)
+    assert part is not None
+    assert [message.first.position for message in part.messages] == [1, 2, 3]
+    assert part_of([]) is None
     small = list(messages_of([record(n, 1, n, "x") for n in range(1, 6)], JOBS))
     assert len(small) == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.recent import Message, Place, Recent
+from service.recent import Message, Part, Place, Recent
 
 SIZE = 10
 
@@ -48,11 +48,14 @@ def test_what_is_given_is_what_the_log_says_next(
     for each in added:
         recent.add(each)
 
-    given = recent.after(job_id, number)
+    part = recent.after(job_id, number)
+    given = part.messages if part else []
+    again = recent.after(job_id, number)
 
     stream = [each for each in log if job_id in {None, each.job_id}]
     follows = [each for each in stream if each.first.number(job_id) > number]
     assert given == follows[: len(given)]
+    assert part is again
     if given:
         assert given[0].first.number(job_id) == number + 1
     kept = added[-room:]
@@ -66,22 +69,39 @@ def test_it_holds_no_more_than_it_has_room_for(log: list[Message], room: int) ->
 
     for each in log:
         recent.add(each)
-        held = recent.after(None, max(0, each.last.position - 1000))
-        assert sum(one.size for one in held) <= room * SIZE
+        held = recent.after(None, each.first.position - 1)
+        assert held is not None
+        assert recent.size <= room * SIZE
 
 
 def test_nothing_is_given_from_the_middle_of_a_message() -> None:
     recent = Recent()
     recent.add(message(1, job_id=1, version=1, events=3))
 
-    assert recent.after(None, 1) == []
-    assert recent.after(1, 2) == []
-    assert len(recent.after(1, 0)) == 1
+    assert recent.after(None, 1) is None
+    assert recent.after(1, 2) is None
+    assert recent.after(1, 0) == Part([message(1, job_id=1, version=1, events=3)])
 
 
 def test_a_cleared_one_knows_nothing() -> None:
     recent = Recent()
     recent.add(message(1, job_id=1, version=1))
+    assert recent.after(None, 0)
+
     recent.clear()
 
-    assert recent.after(None, 0) == recent.after(1, 0) == []
+    assert recent.after(None, 0) is recent.after(1, 0) is None
+
+
+def test_what_is_new_is_given_to_who_has_asked_before() -> None:
+    recent = Recent()
+    assert recent.after(None, 0) is None
+
+    recent.add(message(1, job_id=1, version=1))
+    assert recent.after(None, 0) == Part([message(1, job_id=1, version=1)])
+
+    recent.add(message(2, job_id=2, version=1))
+    part = recent.after(None, 0)
+    assert part is not None
+    assert part.last == Place(2, 1)
+    assert part.frames == b"x" * (2 * SIZE)
