@@ -16,6 +16,7 @@ import pytest
 from tests.processes import end_all_of, free_port, living_in
 
 ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "epochlog-job-2.zip"  # where `epochlog export 2` puts it
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     line
@@ -29,8 +30,10 @@ COMMANDS = [
 def state() -> Iterator[Path]:
     # Not pytest's own folder: each pytest that starts closes that one to the server's user.
     with tempfile.TemporaryDirectory(prefix="epochlog-tests-") as folder:
+        BUNDLE.unlink(missing_ok=True)
         yield Path(folder) / "state"
         end_all_of(Path(folder))
+        BUNDLE.unlink(missing_ok=True)
 
 
 def run(command: str, state: Path) -> str:
