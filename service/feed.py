@@ -30,7 +30,7 @@ FAR = 10_000
 """So many positions ahead, the feed leaps to the end, and each subscriber reads its own way."""
 PACE = 0.01
 """Seconds at least between two looks at the log."""
-SHARE = 2
+SHARE = 1
 """How many times as long the rest of the service has as it took to hand on."""
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.5
@@ -198,17 +198,17 @@ class Feed:
             records = await self.store.log_page(number, upto=upto, limit=PAGE)
         else:
             records = await self.store.job_page(job_id, number, upto=upto, limit=PAGE)
-        part = part_of(await self._messages(records, job_id))
+        part = part_of(await self._messages(self.store, records, job_id))
         is_whole = part is None or part.last == place_of(records[-1])
         return Page(part, is_last=is_whole and len(records) < PAGE)
 
     async def _messages(
-        self, records: Sequence[Record], job_id: int | None = None
+        self, store: Store, records: Sequence[Record], job_id: int | None = None
     ) -> Iterable[Message]:
         """Return the records as messages; their jobs as they stand now, which is no earlier."""
         if not records:
             return ()
-        found = await self.store.jobs_named({record.job_id for record in records})
+        found = await store.jobs_named({record.job_id for record in records})
         senses, policy = self.log.senses, self.log.policy
         jobs = {
             number: to_json(job_view(job.state, senses.moment_of(job.state, job.now), policy))
@@ -219,12 +219,9 @@ class Feed:
     async def _hand_on(self) -> None:
         """Hand what is new to those who listen, a part at a time."""
         while True:
-            await self._moved.wait()
-            self._moved.clear()
             try:
-                while self.lag:
-                    await self._look()
-                await self._pause()
+                async with self.database.held() as database:
+                    await self._look_again_and_again(Store(database))
             except StoreUnavailableError:
                 self._moved.set()
                 await asyncio.sleep(RETRY_SECONDS)
@@ -232,13 +229,21 @@ class Feed:
                 log.exception("feed_failed", position=self.position, head=self.head)
                 self._leap()
 
+    async def _look_again_and_again(self, store: Store) -> None:
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            while self.lag:
+                await self._look(store)
+                await self._pause()
+
     async def _pause(self) -> None:
         """Let a busy log go out in larger parts, and the rest of the service have its turn."""
         woken = time.perf_counter()
         await asyncio.sleep(0)  # when this returns, all who were woken have taken theirs
         await asyncio.sleep(max(PACE, SHARE * (time.perf_counter() - woken)))
 
-    async def _look(self) -> None:
+    async def _look(self, store: Store) -> None:
         """Go a part of the way to the head, and wake those for whom there is something."""
         if not self._subscriptions or self.lag > FAR:
             self._leap()
@@ -248,8 +253,8 @@ class Feed:
         jobs = [job_id for job_id in self._subscriptions if job_id is not None]
         wanted = jobs if None not in self._subscriptions else None
         self._joined.clear()
-        records = await self.store.log_page(self.position, upto=upto, job_ids=wanted, limit=PAGE)
-        messages = await self._messages(records)
+        records = await store.log_page(self.position, upto=upto, job_ids=wanted, limit=PAGE)
+        messages = await self._messages(store, records)
         for message in messages:
             self.recent.add(message)
         self.position = records[-1].position if len(records) == PAGE else upto

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
@@ -185,12 +186,32 @@ class Database:
         async with _acquired(self._workers) as connection:
             yield Session(connection)
 
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[Held]:
+        """Lend the database by way of one connection, to who reads it again and again."""
+        async with self.working_session() as session:
+            yield Held(session)
+
     async def ready(self) -> None:
         """Raise StoreUnavailableError or SettingsError unless the log can be read."""
         async with self.session() as session:
             known = await session.value("check_ready")
         if known < len(migrations()):
             raise _needs_migration()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A database of one connection, which is not taken and given back for each statement."""
+
+    connection: Session
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Lend the connection."""
+        yield self.connection
+
+    working_session = session
 
 
 @contextmanager

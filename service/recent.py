@@ -98,20 +98,25 @@ class Recent:
 
     def after(self, job_id: int | None, number: int) -> Part | None:
         """Return what follows a number in a job's stream, or in that of the log, if it is here."""
-        if self._asked != (job_id, number):
-            self._answer = self._after(job_id, number)
-            self._asked = (job_id, number)
-        return self._answer
+        if self._asked == (job_id, number):
+            return self._answer
+        part = self._after(job_id, number)
+        if part is not None:
+            self._asked, self._answer = (job_id, number), part
+        return part
 
     def _after(self, job_id: int | None, number: int) -> Part | None:
         found: list[Message] = []
+        following = 0
         for message in self._newest_first(job_id):
-            if message.last.number(job_id) <= number:
+            last = message.last.number(job_id)
+            if last <= number:
                 break
-            if found and message.last.number(job_id) + 1 != found[-1].first.number(job_id):
+            if last + 1 != following:
                 found.clear()
             found.append(message)
-            if message.first.number(job_id) == number + 1:
+            following = message.first.number(job_id)
+            if following == number + 1:
                 return part_of(reversed(found))
         return None
 

@@ -11,7 +11,7 @@ from projections.events import Record
 from projections.job import JobState
 from service.bundle import Seen
 from service.imported import Imported
-from service.postgres import SUPERVISOR_LOCK, Database, Session
+from service.postgres import SUPERVISOR_LOCK, Database, Held, Session
 from service.records import record_of, state_of
 from service.writing import Head, Writer
 
@@ -53,7 +53,7 @@ class Lease:
 class Store:
     """The readers of the log; each raises StoreUnavailableError while the database is away."""
 
-    database: Database
+    database: Database | Held
 
     @asynccontextmanager
     async def supervising(self) -> AsyncIterator[Lease | None]:

@@ -168,7 +168,7 @@ async def _scenario(chance: Random, readers: list[Reader]) -> None:
     if chance.random() < 0.5:
         feed.reached(10)
     tasks = [asyncio.create_task(reader.read(feed, log)) for reader in readers]
-    tasks.append(asyncio.create_task(feed._hand_on()))
+    tasks.append(asyncio.create_task(feed._look_again_and_again(feed.store)))
     await _write(feed, log, chance)
     for _ in range(ENOUGH):  # and then it is quiet: nothing else wakes who was forgotten
         await asyncio.sleep(0)
