@@ -163,7 +163,7 @@ async def test_an_unknown_parameter_is_named(shared_api: Api, route: Route[Any, 
     answer = await shared_api.call("GET", route.path.replace("{id}", "1"), params={"colour": "1"})
 
     assert _is_a_problem(answer, 400, "invalid_request")
-    assert answer.json["errors"][0]["field"] == "colour"
+    assert "colour" in [error["field"] for error in answer.json["errors"]]
 
 
 def test_every_code_is_one_errors_own_and_every_error_says_something() -> None:
