@@ -18,8 +18,8 @@ GENESIS = "0" * 64
 
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 _AS_THEY_ARE = frozenset({str, bool, type(None)})
-_MAY_BE_SPELLED_OTHERWISE = re.compile(r"\d\.0(?!\d)|\d[eE]|\d{19}")
-"""What a whole float or an integer of more than 64 bits looks like; nearly no data has either."""
+_WHOLE_FLOAT = re.compile(r"\.0(?!\d)")
+_LONG_INTEGER = re.compile(r"[0-9]{19}")
 _text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -65,7 +65,16 @@ def spelling(event: Event) -> bytes:
 
 def _spelled(data: Data) -> str:
     text = _text(data)
-    return _text(_normal(data)) if _MAY_BE_SPELLED_OTHERWISE.search(text) else text
+    return _text(_normal(data)) if _may_be_spelled_otherwise(text) else text
+
+
+def _may_be_spelled_otherwise(text: str) -> bool:
+    """Return whether it looks as if a number is whole or longer than 64 bits: nearly none is."""
+    return (
+        _WHOLE_FLOAT.search(text) is not None
+        or "e+" in text
+        or _LONG_INTEGER.search(text) is not None
+    )
 
 
 def _as_float(value: int) -> float | str:
@@ -79,6 +88,8 @@ def _as_float(value: int) -> float | str:
 def _time(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
+    if moment.microsecond:
+        return moment.isoformat()[:-6] + "Z"
     return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 

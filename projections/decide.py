@@ -43,7 +43,7 @@ class CreateJob:
     created: Created
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # as Record: made for every callback
 class Report:
     """One callback as the trainer sent it."""
 
@@ -55,7 +55,7 @@ class Report:
     """The trace that the trainer believes to belong to; it must be the job's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # as Record: made for every callback
 class ReportCallbacks:
     """Record what a trainer says, in its order."""
 

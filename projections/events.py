@@ -91,7 +91,7 @@ class Adopted:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # as Record: made for every callback
 class Heartbeat:
     """The trainer says that it lives, and how far it is."""
 
@@ -136,7 +136,7 @@ class Heartbeats:
     gpu: Data = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # as Record: made for every callback
 class TrainerEvent:
     """Something the trainer names itself, such as `epoch_end` or `checkpoint_saved`."""
 
@@ -338,7 +338,7 @@ _TUPLES = frozenset({"because", "artifacts"})
 _REVIVED = _TUPLES | {"failure_class", "seqs"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # as Record: made for every callback
 class Draft:
     """An event on its way into the log: everything but its place there."""
 
@@ -395,7 +395,9 @@ def encode(event: Event) -> dict[str, Any]:
     data: dict[str, Any] = dict(getattr(event, "extra", ()))
     for name in _FIELDS[event.TYPE]:
         value = getattr(event, name)
-        if value is not None and value not in _EMPTY:  # those say nothing
+        if type(value) in _SCALARS:
+            data[name] = value
+        elif value is not None and value not in _EMPTY:  # those say nothing
             data[name] = _plain(value)
     return data
 

@@ -39,7 +39,7 @@ class Policy:
     """How often an attempt may be lost with its infrastructure and be made again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # as Record: made for every callback
 class Moment:
     """Now, and what is known of our own ability to see."""
 

@@ -12,7 +12,7 @@ _LARGEST_COUNT = 2**53  # what JSON's readers agree on
 _MOST_METRICS = 200  # names; a trainer that puts the step into the name would fill the state
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # as Record: made for every callback
 class Progress:
     """The furthest point that was reported; it never goes back."""
 
@@ -119,7 +119,7 @@ def _merged(
     """Add metrics; those of a point that was passed before never replace newer ones."""
     if not metrics:
         return progress.metrics
-    late = epoch is not None and _place(epoch, batch) < _place(progress.epoch, progress.batch)
+    late = epoch is not None and _is_before(progress, epoch, batch)
     older, newer = (metrics, progress.metrics) if late else (progress.metrics, metrics)
     both = {**older, **newer}
     if len(both) > _MOST_METRICS:
@@ -138,11 +138,22 @@ def _furthest(
     progress: Progress, epoch: int | None, batch: int | None, batches: int | None
 ) -> tuple[int, int | None, int | None]:
     """Return the epoch, batch and batches of whichever is further, the progress or this point."""
+    if epoch == progress.epoch and batch is not None and progress.batch is not None:
+        if batch <= progress.batch:  # as most often: a batch of the epoch under way
+            return epoch, progress.batch, progress.batches
+        return epoch, batch, batches
     if epoch is None:  # a trainer that only counts batches
         epoch, batch = progress.epoch, progress.batch if batch is None else batch
     if _place(epoch, batch) <= _place(progress.epoch, progress.batch):
         return progress.epoch, progress.batch, progress.batches
     return epoch, batch, batches
+
+
+def _is_before(progress: Progress, epoch: int, batch: int | None) -> bool:
+    """Return whether a point lies before where the training is."""
+    if epoch != progress.epoch:
+        return epoch < progress.epoch
+    return _place(epoch, batch) < _place(epoch, progress.batch)
 
 
 def _place(epoch: int, batch: int | None) -> tuple[int, bool, int]:

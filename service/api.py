@@ -41,6 +41,7 @@ from service.request_schemas import (
     StreamQuery,
 )
 from service.routing import Route
+from service.usual_callbacks import usual_callbacks, usual_event, usual_heartbeat
 
 JOBS: tuple[Route[Any, Any], ...] = (
     Route(
@@ -219,6 +220,7 @@ CALLBACKS: tuple[Route[Any, Any], ...] = (
         method="POST",
         path="/v1/jobs/{id}/heartbeat",
         handler=callbacks_api.heartbeat,
+        usual_body=usual_heartbeat,
         summary="The trainer lives, and how far it is.",
         access="callback",
         body=HeartbeatBody,
@@ -230,6 +232,7 @@ CALLBACKS: tuple[Route[Any, Any], ...] = (
         method="POST",
         path="/v1/jobs/{id}/event",
         handler=callbacks_api.event,
+        usual_body=usual_event,
         summary="Something that the trainer names itself.",
         access="callback",
         body=EventBody,
@@ -250,6 +253,7 @@ CALLBACKS: tuple[Route[Any, Any], ...] = (
         method="POST",
         path="/v1/jobs/{id}/callbacks",
         handler=callbacks_api.callbacks,
+        usual_body=usual_callbacks,
         summary="Up to 500 callbacks in order, all recorded or none.",
         access="callback",
         body=CallbacksBody,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from logging import DEBUG, INFO, WARNING
 from typing import Any
 
 import structlog
@@ -51,14 +52,16 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as error:
         response = _error_as_problem(request, error)
-    tell = log.info if response.status < 500 else log.warning
-    (tell if _is_worth_a_line(request, response) else log.debug)(
-        "request",
-        method=request.method,
-        path=request.path,
-        status=response.status,
-        milliseconds=round((time.perf_counter() - start) * 1000, 1),
-    )
+    level = _level_of(request, response)
+    if log.is_enabled_for(level):
+        log.log(
+            level,
+            "request",
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            milliseconds=round((time.perf_counter() - start) * 1000, 1),
+        )
     return response
 
 
@@ -79,11 +82,12 @@ def _error_as_problem(request: web.Request, error: Exception) -> web.Response:
             return _problem(500, ServiceError.code, detail)
 
 
-def _is_worth_a_line(request: web.Request, response: web.StreamResponse) -> bool:
+def _level_of(request: web.Request, response: web.StreamResponse) -> int:
     """Reading, probing and heartbeats that went well are for the debug level."""
-    return response.status >= 400 or (
-        request.method != "GET" and not request.path.endswith(("/heartbeat", "/event"))
-    )
+    if response.status >= 500:
+        return WARNING
+    usual = request.method == "GET" or request.path.endswith(("/heartbeat", "/event"))
+    return DEBUG if usual and response.status < 400 else INFO
 
 
 def _said_of(request: web.Request, error: web.HTTPException) -> str:

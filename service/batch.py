@@ -30,10 +30,11 @@ from service.errors import (
 )
 from service.identifiers import new_event_id, new_trace_id
 from service.records import only_pulse_differs
+from service.spelling import quick_spelling
 from service.writing import Head, IdKey, Known, SeqKey, Span, StoredJob
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as Record: made for every callback
 class Recorded:
     """Where one callback stands in the log."""
 
@@ -43,7 +44,7 @@ class Recorded:
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as Record: made for every callback
 class _Fresh:
     """A callback that is new: which of the new ones of its request."""
 
@@ -54,7 +55,7 @@ class _Fresh:
 _Place = Recorded | _Fresh
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as Record: made for every callback
 class Outcome:
     """What became of a command."""
 
@@ -217,6 +218,7 @@ class Batch:
             event=draft.event,
         )
         record.rule = ruling(state, record)
+        record.spelled = quick_spelling(draft.event)
         record.hash = link(record, run.job.hash)
         return record
 

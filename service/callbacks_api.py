@@ -20,39 +20,51 @@ from service.request_schemas import (
 )
 from service.routing import Call, Reply
 
+Body = HeartbeatBody | EventBody | DoneBody | CallbacksBody
+Reports = tuple[Report, ...]
+"""A body that was usual enough to be read in one step: `usual_callbacks`."""
 
-async def heartbeat(call: Call[HeartbeatBody, NoQuery]) -> Reply:
+
+async def heartbeat(call: Call[HeartbeatBody | Reports, NoQuery]) -> Reply:
     """Record that the trainer lives."""
-    return await _one(call, call.body)
+    return await _one(call)
 
 
-async def event(call: Call[EventBody, NoQuery]) -> Reply:
+async def event(call: Call[EventBody | Reports, NoQuery]) -> Reply:
     """Record what the trainer names itself."""
-    return await _one(call, call.body)
+    return await _one(call)
 
 
 async def done(call: Call[DoneBody, NoQuery]) -> Reply:
     """Record the trainer's final word."""
-    return await _one(call, call.body)
+    return await _one(call)
 
 
-async def callbacks(call: Call[CallbacksBody, NoQuery]) -> Reply:
+async def callbacks(call: Call[CallbacksBody | Reports, NoQuery]) -> Reply:
     """Record several callbacks in order, all or none."""
-    body = call.body
-    reports = tuple(_report(item, body) for item in body.callbacks)
-    outcome = await _record(call, reports)
+    outcome = await _record(call)
     results = [_result(outcome, item) for item in outcome.recorded]
     return Reply(payload={"results": results, **_guidance(call, outcome)})
 
 
-async def _one(call: Call[Any, NoQuery], body: HeartbeatBody | EventBody | DoneBody) -> Reply:
-    outcome = await _record(call, (_report(body),))
+def reports_of(body: Body | Reports) -> Reports:
+    """Return the callbacks of a body as the log takes them."""
+    if isinstance(body, tuple):
+        return body
+    if isinstance(body, CallbacksBody):
+        return tuple(_report(item, body) for item in body.callbacks)
+    return (_report(body),)
+
+
+async def _one(call: Call[Any, NoQuery]) -> Reply:
+    outcome = await _record(call)
     return Reply(payload={**_result(outcome, outcome.recorded[0]), **_guidance(call, outcome)})
 
 
-async def _record(call: Call[Any, NoQuery], reports: tuple[Report, ...]) -> Outcome:
-    command = ReportCallbacks(attempt=_claims(call).attempt, reports=reports)
-    return await call.instance.log.handle(call.job_id, command)
+async def _record(call: Call[Any, NoQuery]) -> Outcome:
+    claims = _claims(call)
+    command = ReportCallbacks(attempt=claims.attempt, reports=reports_of(call.body))
+    return await call.instance.log.handle(claims.job_id, command)
 
 
 def _claims(call: Call[Any, Any]) -> CallbackClaims:
@@ -62,14 +74,16 @@ def _claims(call: Call[Any, Any]) -> CallbackClaims:
 
 
 def _result(outcome: Outcome, recorded: Recorded) -> dict[str, Any]:
-    result = {
+    result: dict[str, Any] = {
         "position": recorded.position,
         "version": recorded.version,
         "status": outcome.state.status,
         "applied": recorded.rule is None,
         "duplicate": recorded.duplicate,
     }
-    return result if recorded.rule is None else {**result, "rule": recorded.rule}
+    if recorded.rule is not None:
+        result["rule"] = recorded.rule
+    return result
 
 
 def _guidance(call: Call[Any, NoQuery], outcome: Outcome) -> dict[str, Any]:

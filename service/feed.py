@@ -19,13 +19,15 @@ import structlog
 from projections.events import Record
 from service.errors import OverloadedError, StoreUnavailableError
 from service.event_log import EventLog
-from service.messages import messages_of, place_of
+from service.messages import messages_of
 from service.postgres import Database
 from service.recent import Message, Part, Recent, part_of
 from service.store import Store
 from service.views import job_view, to_json
 
 PAGE = 200
+FEW = 8
+"""Events that are read at once, at least: where they are large, few of a page can be sent."""
 FAR = 10_000
 """So many positions ahead, the feed leaps to the end, and each subscriber reads its own way."""
 PACE = 0.01
@@ -77,7 +79,8 @@ class Subscription:
     job_id: int | None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     _is_behind: bool = True
-    """The log may hold what this was not woken for."""
+    """The log may hold what this will not be woken for."""
+    _limit: int = PAGE
 
     async def after(self, number: int) -> Part:
         """Return what follows this number, as soon as there is something; numbers have no gaps.
@@ -88,13 +91,27 @@ class Subscription:
             is_news = self.woken.is_set()
             self.woken.clear()
             found = self.feed.recent.after(self.job_id, number)
-            if found is None and (is_news or self._is_behind):
-                page = await self.feed.patiently(partial(self.feed.page, self.job_id, number))
-                found, self._is_behind = page.part, not page.is_last
+            if found is not None:  # what it leaves may be gone before this comes again
+                self._is_behind = self._is_behind or not found.is_whole
+            elif is_news or self._is_behind:
+                found = await self._read_after(number)
             if found is not None:
                 return found
             await self.woken.wait()
         raise FeedEndedError
+
+    async def _read_after(self, number: int) -> Part | None:
+        read = partial(self.feed.page, self.job_id, number, self._limit)
+        page = await self.feed.patiently(read)
+        self._is_behind = not page.is_last
+        if page.part is not None:
+            self._limit = limit_after(page.part.last.number(self.job_id) - number)
+        return page.part
+
+
+def limit_after(given: int) -> int:
+    """Return how many events to read at once where so many of the last ones could be sent."""
+    return min(PAGE, max(FEW, 2 * given))
 
 
 @dataclass(slots=True)
@@ -168,9 +185,8 @@ class Feed:
     async def run(self) -> None:
         """Follow the log until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_the_head())
-            tasks.create_task(self._tell_the_others())
-            tasks.create_task(self._hand_on())
+            for part in (self._follow_the_head, self._tell_the_others, self._hand_on):
+                tasks.create_task(_again_and_again(part))
 
     async def patiently(self, read: Callable[[], Awaitable[Read]]) -> Read:
         """Read in turn with the other subscribers, and again after an outage of the database.
@@ -185,7 +201,7 @@ class Feed:
                 await asyncio.sleep(RETRY_SECONDS)
         raise FeedEndedError
 
-    async def page(self, job_id: int | None, number: int) -> Page:
+    async def page(self, job_id: int | None, number: int, limit: int) -> Page:
         """Read what follows a number from the log, as far as it was looked through for all.
 
         So the last page ends where a message does, and the next one follows. What was handed on
@@ -195,12 +211,12 @@ class Feed:
             return Page(found, is_last=False)
         upto = self.position
         if job_id is None:
-            records = await self.store.log_page(number, upto=upto, limit=PAGE)
+            records = await self.store.log_page(number, upto=upto, limit=limit)
         else:
-            records = await self.store.job_page(job_id, number, upto=upto, limit=PAGE)
+            records = await self.store.job_page(job_id, number, upto=upto, limit=limit)
         part = part_of(await self._messages(self.store, records, job_id))
-        is_whole = part is None or part.last == place_of(records[-1])
-        return Page(part, is_last=is_whole and len(records) < PAGE)
+        is_whole = part is None or part.is_whole
+        return Page(part, is_last=is_whole and len(records) < limit)
 
     async def _messages(
         self, store: Store, records: Sequence[Record], job_id: int | None = None
@@ -218,24 +234,22 @@ class Feed:
 
     async def _hand_on(self) -> None:
         """Hand what is new to those who listen, a part at a time."""
-        while True:
+        async with self.database.held() as database:
             try:
-                async with self.database.held() as database:
-                    await self._look_again_and_again(Store(database))
+                await self._look_again_and_again(Store(database))
             except StoreUnavailableError:
-                self._moved.set()
-                await asyncio.sleep(RETRY_SECONDS)
+                raise
             except Exception:
-                log.exception("feed_failed", position=self.position, head=self.head)
-                self._leap()
+                self._leap()  # what cannot be handed on must not keep back what follows it
+                raise
 
     async def _look_again_and_again(self, store: Store) -> None:
         while True:
-            await self._moved.wait()
             self._moved.clear()
             while self.lag:
                 await self._look(store)
                 await self._pause()
+            await self._moved.wait()
 
     async def _pause(self) -> None:
         """Let a busy log go out in larger parts, and the rest of the service have its turn."""
@@ -280,20 +294,16 @@ class Feed:
 
     async def _follow_the_head(self) -> None:
         """Look where the log ends whenever another process tells of a commit, and each second."""
-        while True:
-            try:
-                async with (
-                    self.database.working_session() as session,
-                    session.listening(CHANNEL, self._hear),
-                ):
-                    while True:
-                        self._told.clear()
-                        self.reached(await session.value("head_position"))
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(POLL_SECONDS):  # wait_for eats cancels
-                                await self._told.wait()
-            except StoreUnavailableError:
-                await asyncio.sleep(RETRY_SECONDS)
+        async with (
+            self.database.working_session() as session,
+            session.listening(CHANNEL, self._hear),
+        ):
+            while True:
+                self._told.clear()
+                self.reached(await session.value("head_position"))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):  # wait_for eats cancels
+                        await self._told.wait()
 
     def _hear(self, position: str) -> None:
         if position.isdecimal() and int(position) > self.head:  # no echo of our own
@@ -301,15 +311,23 @@ class Feed:
 
     async def _tell_the_others(self) -> None:
         """Tell other processes of our commits, once for all that came while the last was told."""
-        while True:
-            await self._written.wait()
-            try:
-                async with self.database.working_session() as session:
-                    await session.run("tell_in_haste")
-                    while True:
-                        await self._written.wait()
-                        self._written.clear()
-                        await session.run("tell_head", CHANNEL, str(self.head))
-                        await asyncio.sleep(PACE)
-            except StoreUnavailableError:
-                await asyncio.sleep(RETRY_SECONDS)
+        await self._written.wait()
+        async with self.database.working_session() as session:
+            await session.run("tell_in_haste")
+            while True:
+                await self._written.wait()
+                self._written.clear()
+                await session.run("tell_head", CHANNEL, str(self.head))
+                await asyncio.sleep(PACE)
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work until cancelled: it begins anew after an outage, and after a mistake of ours."""
+    while True:
+        try:
+            await work()
+        except StoreUnavailableError:
+            pass
+        except Exception:
+            log.exception("feed_failed")
+        await asyncio.sleep(RETRY_SECONDS)

@@ -47,6 +47,8 @@ class Part:
     """What a subscriber is given at once; all who are at the same number are given the same."""
 
     messages: Sequence[Message]
+    is_whole: bool = True
+    """Nothing was left for the next part."""
 
     @property
     def last(self) -> Place:
@@ -66,7 +68,7 @@ def part_of(messages: Iterable[Message]) -> Part | None:
     for message in messages:
         size += len(message.frame)
         if part and size > LARGEST:
-            break
+            return Part(part, is_whole=False)
         part.append(message)
     return Part(part) if part else None
 
@@ -106,9 +108,12 @@ class Recent:
         return part
 
     def _after(self, job_id: int | None, number: int) -> Part | None:
+        kept = self._all if job_id is None else self._of_job.get(job_id)
+        if not kept or kept[0].first.number(job_id) > number + 1:
+            return None
         found: list[Message] = []
         following = 0
-        for message in self._newest_first(job_id):
+        for message in reversed(kept):
             last = message.last.number(job_id)
             if last <= number:
                 break
@@ -126,10 +131,6 @@ class Recent:
         self._all.clear()
         self._of_job.clear()
         self.size = 0
-
-    def _newest_first(self, job_id: int | None) -> Iterable[Message]:
-        kept = self._all if job_id is None else self._of_job.get(job_id, ())
-        return reversed(kept)
 
     def _let_go(self, message: Message) -> None:
         self.size -= message.size

@@ -28,7 +28,8 @@ MAX_PARAMS = 32 * 1024  # they travel in every state of the job, and in a variab
 EARLIEST, LATEST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
-_PLAIN_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+PLAIN_UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
+_is_plain_uuid = re.compile(PLAIN_UUID).match
 
 
 def parse_time(value: object) -> datetime:
@@ -47,7 +48,7 @@ def parse_time(value: object) -> datetime:
 
 
 def _uuid(value: str) -> str:
-    if _PLAIN_UUID.fullmatch(value):
+    if _is_plain_uuid(value):
         return value
     try:
         return str(UUID(value))

@@ -38,7 +38,7 @@ Body = TypeVar("Body")
 Query = TypeVar("Query")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call(Generic[Body, Query]):
     """A request that has been let in and understood."""
 
@@ -56,7 +56,7 @@ class Call(Generic[Body, Query]):
         return job_id_in(self.path["id"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Reply:
     """An answer: JSON, or `text`, or a `file` that is sent from where it stands and then closed."""
 
@@ -92,6 +92,8 @@ class Route(Generic[Body, Query]):
     """It switches to a WebSocket, each message of which is an `answer`."""
     statuses: tuple[int, ...] = (200,)
     errors: tuple[int, ...] = ()
+    usual_body: Callable[[bytes], Any] | None = None
+    """Reads the bytes of a usual body in one step; None where it is not a usual one."""
     tolerant_body: bool = False
     """An empty body counts as an empty object."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -155,9 +157,10 @@ async def _let_in(
 
 def _bearer(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = token.strip()
+    if not token or (scheme != "Bearer" and scheme.lower() != "bearer"):
         raise TokenMissingError
-    return token.strip()
+    return token
 
 
 def _subprotocol_token(request: web.Request) -> str | None:
@@ -181,13 +184,21 @@ async def _body(request: web.Request, route: Route[Any, Any]) -> Any:
         raise _not_json("it is not encoded as its headers say") from error
     if route.tolerant_body and not raw.strip():
         raw = b"{}"
+    if route.usual_body is not None and (read := route.usual_body(raw)) is not None:
+        return read
+    return read_json(raw, route.body)
+
+
+def read_json(raw: bytes, model: type[Body]) -> Body:
+    """Return a body as its schema understands it. Raises InvalidRequestError."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise _not_json(str(error)) from error
     if _may_hold_refused(raw):
         _check_values(value)
-    return _validated(route.body, value)
+    read: Body = _validated(model, value)
+    return read
 
 
 def _may_hold_refused(raw: bytes) -> bool:

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import WSCloseCode, web
 
 from service.errors import JobNotFoundError
-from service.feed import PAGE, FeedEndedError, Subscription
+from service.feed import PAGE, FeedEndedError, Subscription, limit_after
 from service.instance import Instance
 from service.messages import lines_of
 from service.request_schemas import FeedQuery, StreamQuery
@@ -98,15 +98,15 @@ async def _stream_lines(
 
 async def _lines(subscription: Subscription, query: FeedQuery) -> AsyncGenerator[bytes, None]:
     """Yield lines of JSON, many at once: to the log's end from its pages, then as they come."""
-    feed, after, left = subscription.feed, query.after, query.limit or sys.maxsize
+    feed, after, left, at_once = subscription.feed, query.after, query.limit or sys.maxsize, PAGE
     while left:
-        read = partial(feed.store.log_page, after, limit=min(PAGE, left))
+        read = partial(feed.store.log_page, after, limit=min(at_once, left))
         records = await feed.patiently(read)
         if not records:
             break
         lines, count = lines_of(records)
         yield lines
-        after, left = records[count - 1].position, left - count
+        after, left, at_once = records[count - 1].position, left - count, limit_after(count)
     while left and query.follow:
         for message in (await subscription.after(after)).messages:
             own = message.lines.splitlines(keepends=True)[:left]

@@ -36,7 +36,7 @@ class Head:
     """The first position for which there is no table yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as Record: made for every callback
 class StoredJob:
     """A job's folded state and the hash of its last event."""
 

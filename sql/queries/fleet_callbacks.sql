@@ -64,7 +64,7 @@ left join lateral (
         select type, data from events
         where a.attempt > 1
             and job_id = a.job_id
-            and version < a.began
+            and version >= 1 and version < a.began
             and position >= a.first_position and position <= $1
             and rule is null
             and type in ('heartbeat', 'heartbeats', 'trainer_event')

@@ -15,6 +15,7 @@ import pytest
 
 from tests.command_line import epochlog, started
 from tests.http import Api
+from tests.polling import eventually
 from tests.processes import free_port
 
 Environ = dict[str, str]
@@ -174,13 +175,19 @@ async def test_the_fleet_is_shown_now_and_then(shared_api: Api, environ: Environ
     assert back.failed_with("from must not be after to", code=2)
 
 
+async def is_queued(api: Api, job: Any) -> bool:
+    """Whether the job waits for its trainer: it stays so until that calls back."""
+    return bool((await api.get(f"/v1/jobs/{job['id']}")).json["status"] == "queued")
+
+
 async def test_the_fleet_of_now_is_what_the_api_answers(api: Api, tmp_path: Path) -> None:
     environ = {
         "EPOCHLOG_PUBLIC_URL": api.service.url,
         "EPOCHLOG_API_TOKEN": api.service.api_token,
         "EPOCHLOG_STATE_DIR": str(tmp_path / "other"),
     }
-    await api.create_job()
+    job = await api.create_job()
+    await eventually(lambda: is_queued(api, job))
 
     fleet, diff = await asyncio.gather(
         epochlog("fleet", "--json", environ=environ),

@@ -7,6 +7,7 @@ import gc
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 
 from service.feed import Patience
@@ -129,7 +130,7 @@ async def test_a_hundred_subscribers_are_sent_the_same(still_api: Api) -> None:
 
 async def test_who_takes_nothing_is_dropped_and_the_others_go_on(still_api: Api) -> None:
     service = still_api.service
-    service.instance.feed.patience = Patience(slow=0.3)
+    service.instance.feed.patience = Patience(slow=1)
     job = await still_api.create_job()
 
     async with subscriber(still_api) as quick, subscriber(still_api, max_msg_size=0) as slow:
@@ -162,7 +163,7 @@ async def test_what_a_slow_one_has_not_taken_is_not_kept_for_it(still_api: Api) 
 
 
 async def test_pings_are_sent_and_have_to_be_answered(still_api: Api) -> None:
-    still_api.service.instance.feed.patience = Patience(ping=0.2)
+    still_api.service.instance.feed.patience = Patience(ping=1)  # a busy machine answers late
     await still_api.create_job()
 
     async with subscriber(still_api) as alive, subscriber(still_api, autoping=False) as dead:
@@ -193,6 +194,24 @@ async def test_a_ping_of_the_client_is_answered_and_what_it_says_ignored(still_a
         assert (answer.type, answer.data) == (aiohttp.WSMsgType.PONG, b"are you there?")
         await stream.socket.send_str("x" * 5000)
         assert await stream.end() == 1009
+
+
+async def test_a_feed_goes_on_after_the_schema_was_away(
+    still_api: Api, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As while somebody brings back a backup: neither the feed nor the service ends."""
+    job = await still_api.create_job()
+    connection = await asyncpg.connect(database)
+
+    async with subscriber(still_api) as stream:
+        await stream.until(1)
+        await connection.execute("alter table log_head rename to log_head_away")
+        await eventually(lambda: "feed_failed" in capsys.readouterr().err)
+        await connection.execute("alter table log_head_away rename to log_head")
+        await still_api.call_back(job, "heartbeat")
+        assert positions(await stream.until(2)) == [1, 2]
+    assert not still_api.service.broken.is_set()
+    await connection.close()
 
 
 async def test_a_stopping_service_says_so(still_api: Api) -> None:

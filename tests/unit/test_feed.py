@@ -21,6 +21,7 @@ from projections.events import Heartbeat, Record, Source
 from projections.job import JobState
 from projections.policy import Policy
 from service import feed as feeds
+from service import recent
 from service.event_log import EventLog
 from service.feed import Feed, FeedEndedError, Subscription
 from service.recent import Message, Recent
@@ -64,9 +65,9 @@ class ListedLog:
         for _ in range(self.chance.randrange(4)):
             await asyncio.sleep(0)
 
-    def append(self) -> int:
-        """Add an event to one of the jobs; where the log ends now."""
-        job_id = self.chance.choice(JOBS)
+    def append(self, job_id: int | None = None) -> int:
+        """Add an event to this job, or to one by chance; where the log ends now."""
+        job_id = job_id or self.chance.choice(JOBS)
         position = len(self.records) + 1
         version = sum(record.job_id == job_id for record in self.records) + 1
         self.records.append(_record(position, job_id, version))
@@ -194,6 +195,7 @@ readers = st.builds(
 def small() -> Iterator[None]:
     """Pages, leaps and pauses as small as the log of this test."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recent, "LARGEST", 2_500)
         patch.setattr(feeds, "PAGE", 4)
         patch.setattr(feeds, "FAR", 12)
         patch.setattr(feeds, "PACE", 0)
@@ -208,6 +210,43 @@ def small() -> Iterator[None]:
 def test_every_reader_is_given_everything_once_in_order(seed: int, readers: list[Reader]) -> None:
     fresh = [replace(reader, numbers=[]) for reader in readers]
     asyncio.run(_scenario(Random(seed), fresh))  # noqa: S311
+
+
+def test_who_took_a_part_is_given_the_rest_though_other_jobs_have_crowded_it_out() -> None:
+    async def grow(feed: Feed, log: ListedLog, job_ids: list[int]) -> None:
+        for job_id in job_ids:
+            log.append(job_id)
+        feed.reached(len(log.records))
+        while feed.lag:
+            await asyncio.sleep(0)
+
+    async def scenario() -> list[int]:
+        log = ListedLog(Random(1))  # noqa: S311
+        feed = _feed(log)
+        reader, follower = Reader(job_id=1, after=0, delay=0), Reader(job_id=2, after=0, delay=0)
+        feed.reached(log.append(1))
+        looking = asyncio.create_task(feed._look_again_and_again(feed.store))
+        following = asyncio.create_task(follower.read(feed, log))
+        with feed.subscribed(1) as subscription:
+            number = await reader._take(subscription, 0)
+            taking = asyncio.create_task(reader._take(subscription, number))
+            for _ in range(20):  # it knows by now that there is nothing else
+                await asyncio.sleep(0)
+            await grow(feed, log, [1, 3] * 4)
+            number = await taking
+            assert number < 5  # but it had all of the look at once
+            for _ in range(10):
+                await grow(feed, log, [2, 3] * 2)
+            assert feed.recent.after(1, number) is None
+            async with asyncio.timeout(5):
+                while number < 5:
+                    number = await reader._take(subscription, number)
+        for task in (looking, following):
+            task.cancel()
+        await asyncio.gather(looking, following, return_exceptions=True)
+        return reader.numbers
+
+    assert asyncio.run(scenario()) == [1, 2, 3, 4, 5]
 
 
 def test_an_ended_feed_lets_those_who_wait_go() -> None:
