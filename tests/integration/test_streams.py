@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from service.feed import Patience
 from service.recent import ROOM
@@ -197,16 +199,18 @@ async def test_a_ping_of_the_client_is_answered_and_what_it_says_ignored(still_a
 
 
 async def test_a_feed_goes_on_after_the_schema_was_away(
-    still_api: Api, database: str, capsys: pytest.CaptureFixture[str]
+    still_api: Api, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As while somebody brings back a backup: neither the feed nor the service ends."""
+    said = LogCapture()
+    monkeypatch.setattr("service.feed.log", structlog.wrap_logger(None, processors=[said]))
     job = await still_api.create_job()
     connection = await asyncpg.connect(database)
 
     async with subscriber(still_api) as stream:
         await stream.until(1)
         await connection.execute("alter table log_head rename to log_head_away")
-        await eventually(lambda: "feed_failed" in capsys.readouterr().err)
+        await eventually(lambda: [one for one in said.entries if one["event"] == "feed_failed"])
         await connection.execute("alter table log_head_away rename to log_head")
         await still_api.call_back(job, "heartbeat")
         assert positions(await stream.until(2)) == [1, 2]

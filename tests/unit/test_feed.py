@@ -28,6 +28,7 @@ from service.recent import Message, Recent
 from service.senses import Senses
 from service.store import Snapshot
 from tests.given import START
+from tests.polling import eventually
 
 JOBS = (1, 2, 3)
 EVENTS = 60
@@ -217,8 +218,7 @@ def test_who_took_a_part_is_given_the_rest_though_other_jobs_have_crowded_it_out
         for job_id in job_ids:
             log.append(job_id)
         feed.reached(len(log.records))
-        while feed.lag:
-            await asyncio.sleep(0)
+        await eventually(lambda: not feed.lag)
 
     async def scenario() -> list[int]:
         log = ListedLog(Random(1))  # noqa: S311
