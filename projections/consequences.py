@@ -32,6 +32,7 @@ def next_decision(state: JobState, moment: Moment, policy: Policy) -> Event | No
         _by_exit,
         _by_cancel,
         _by_stop,
+        _by_waiting,
         _by_queue_timeout,
         _by_silence,
         _by_verdict,
@@ -133,7 +134,7 @@ def _by_exit(state: JobState, moment: Moment, policy: Policy) -> Event | None:
         return failure_from_stop(state.stop, seen)
     at_its_end = Moment(now=seen.at, listening_since=moment.listening_since)
     silent = silent_seconds(state, at_its_end) >= policy.heartbeat_timeout
-    return failure_from_exit(seen, silent=silent)
+    return failure_from_exit(seen, silent=silent, epoch=state.attempt_progress.epoch)
 
 
 def _settled(state: JobState, seen: Exit, now: datetime, policy: Policy) -> bool:
@@ -157,13 +158,15 @@ def _by_cancel(state: JobState, moment: Moment, policy: Policy) -> Event | None:
         quiet = min(waited, silent_seconds(state, moment))
         silent = quiet >= policy.heartbeat_timeout
         return _cancelled(state, (cancel.position,)) if silent else None
-    if state.stop is None and waited >= policy.cancel_grace:
-        return StopRequested(
-            reason="cancel_requested",
-            message=f"The trainer did not end within {policy.cancel_grace:g} s of the cancel.",
-            because=(cancel.position,),
-        )
-    return None
+    if state.stop is not None:
+        return None
+    if state.status is JobStatus.QUEUED and state.uid is not None:
+        message = "The attempt's pod waits: there is no trainer that could end it by itself."
+    elif waited >= policy.cancel_grace:
+        message = f"The trainer did not end within {policy.cancel_grace:g} s of the cancel."
+    else:
+        return None
+    return StopRequested(reason="cancel_requested", message=message, because=(cancel.position,))
 
 
 def _cancelled_unlaunched(state: JobState, cancel: Cancel) -> Cancelled | None:
@@ -182,11 +185,27 @@ def _cancelled_unlaunched(state: JobState, cancel: Cancel) -> Cancelled | None:
 def _by_stop(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     """Give up on an attempt that was told to stop and is not seen gone."""
     stop = state.stop
-    if stop is None or state.cancel or state.exit or moment.unreachable:
+    if stop is None or state.cancel or state.exit or state.ending or moment.unreachable:
         return None
     if (moment.now - stop.at).total_seconds() < 2 * policy.stop_grace:
         return None
     return failure_from_stop(stop, None)
+
+
+def _by_waiting(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    """Give up on an attempt that waits for what does not come: its image, its configuration."""
+    ends = state.exit or state.stop or state.cancel or moment.unreachable
+    if state.status is not JobStatus.QUEUED or not state.may_live or ends:
+        return None
+    given_up = policy.waiting_graces.get(state.reason.code)
+    if given_up is None or state.waiting_since is None:
+        return None
+    waited = (moment.now - state.waiting_since).total_seconds()
+    if waited < given_up.seconds:
+        return None
+    after = f" for {given_up.seconds:g} s" if given_up.seconds else ""
+    message = f"The attempt could not start{after}: {state.reason.message}"
+    return StopRequested(reason=given_up.cause, message=message, because=state.decided_by)
 
 
 def _by_queue_timeout(state: JobState, moment: Moment, policy: Policy) -> Event | None:

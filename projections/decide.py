@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
+from uuid import NAMESPACE_OID, uuid5
 
 from projections.events import (
     Adopted,
@@ -23,13 +24,16 @@ from projections.events import (
     Event,
     Evidence,
     Exited,
+    Launched,
     Queued,
     Running,
     Source,
+    Terminating,
     TokenIssued,
+    type_of,
 )
 from projections.job import JobState, JobStatus
-from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
+from projections.sighting import Alive, Ending, Gone, Sighting, Unreachable, Unseen, Waiting
 
 
 class JobHasEndedError(Exception):
@@ -99,7 +103,7 @@ class Observe:
     adopting: bool = False
     """This service has just started and sees the attempt for the first time."""
     evidence: Evidence | None = None
-    """What its end would take with it, kept where the end is new."""
+    """What could be gone tomorrow, kept where the sighting brings news."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,43 +211,96 @@ def _enqueued(state: JobState, command: Enqueue) -> tuple[Draft, ...]:
 
 
 def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
+    sighting = command.sighting
     if command.attempt == state.releasing:
-        event = _released(command.sighting)
+        launched, event = None, _released(sighting)
     elif command.attempt == state.attempt and state.exit is None:
-        event = _seen(state, command.sighting, adopting=command.adopting)
+        launched = _launched(state, sighting)
+        event = _seen(state, sighting, adopting=command.adopting)
     else:
         return ()
-    if event is None:
-        return ()
-    kept = (command.evidence,) if command.evidence and isinstance(event, Exited) else ()
-    at = command.sighting.at if isinstance(command.sighting, Gone) else None
+    kept = command.evidence if event is not None else None
+    at = sighting.at if isinstance(sighting, Gone) else None
     return tuple(
-        Draft(event=item, source=Source.WATCHER, attempt=command.attempt, occurred_at=at)
-        for item in (*kept, event)
+        Draft(
+            event=item,
+            source=Source.WATCHER,
+            attempt=command.attempt,
+            event_id=_id_of(state, sighting, item),
+            occurred_at=at,
+        )
+        for item in (launched, kept, event)
+        if item is not None
     )
+
+
+def _id_of(state: JobState, sighting: Sighting, event: Event) -> str | None:
+    """Return the id of a fact about an object of a cluster; None where it is about none.
+
+    Whoever sees the same version of the same object, and knows of the job what we know, gives the
+    fact the same id: it cannot be recorded twice.
+    """
+    identity = None if isinstance(sighting, Unseen | Unreachable) else sighting.identity
+    if identity is None:
+        return None
+    since = state.decided_by[-1] if state.decided_by else 0
+    parts = (state.trace_id, identity.uid, identity.version, type_of(event), since)
+    return str(uuid5(NAMESPACE_OID, "/".join(map(str, parts))))
+
+
+def _launched(state: JobState, sighting: Sighting) -> Launched | None:
+    """Return that something was made for the attempt, where the log does not know it yet."""
+    identity = None if isinstance(sighting, Unseen | Unreachable) else sighting.identity
+    if identity is None or state.uid is not None:
+        return None
+    message = f"{identity.handle} was made for attempt {state.attempt}."
+    return Launched(uid=identity.uid, handle=identity.handle, message=message)
 
 
 def _seen(state: JobState, sighting: Sighting, *, adopting: bool) -> Event | None:
     match sighting:
-        case Unreachable():
-            return None
-        case Unseen() if state.status.is_final and state.was_started:
-            return _released(sighting)
-        case Unseen():
-            return None
         case Gone():
             return _exited(sighting)
-        case Alive() if state.status.is_final:
+        case Unseen() if state.status.is_final and state.was_started:
+            return _released(sighting)
+        case Unreachable() | Unseen():
             return None
-        case Alive(handle=handle) if adopting:
-            message = f"The service started anew and took over {handle}."
-            return Adopted(handle=handle, message=message)
-        case Alive(handle=handle) if state.status is not JobStatus.RUNNING:
-            return Running(reason="seen_alive", message=f"{handle} is alive.", handle=handle)
+        case Waiting() | Alive() | Ending() if state.status.is_final:
+            return None
+        case Waiting():
+            return _waits(state, sighting)
         case Alive():
-            return None
+            return _lives(state, sighting, adopting=adopting)
+        case Ending():
+            return _ends(state, sighting)
         case _ as never:
             assert_never(never)
+
+
+def _waits(state: JobState, sighting: Waiting) -> Event | None:
+    """Return why the attempt waits, where that is news; a look may be older than a callback."""
+    if sighting.reason is None or sighting.reason == state.reason.code:
+        return None
+    if state.status is JobStatus.RUNNING and not sighting.suspended:
+        return None
+    return Queued(reason=sighting.reason, message=sighting.message)
+
+
+def _lives(state: JobState, sighting: Alive, *, adopting: bool) -> Event | None:
+    handle = sighting.handle
+    if adopting:
+        message = f"The service started anew and took over {handle}."
+        return Adopted(handle=handle, message=message)
+    if state.status is not JobStatus.RUNNING:
+        return Running(reason="seen_alive", message=f"{handle} is alive.", handle=handle)
+    return None
+
+
+def _ends(state: JobState, sighting: Ending) -> Event | None:
+    known = state.ending is not None and state.ending.reason == sighting.reason
+    if sighting.reason is None or known:
+        return None
+    return Terminating(reason=sighting.reason, message=sighting.message, handle=sighting.handle)
 
 
 def _released(sighting: Sighting) -> Event | None:
@@ -253,7 +310,7 @@ def _released(sighting: Sighting) -> Event | None:
             return _exited(sighting)
         case Unseen():
             return Exited(message="Nothing of it is there.")
-        case Alive() | Unreachable():
+        case Waiting() | Alive() | Ending() | Unreachable():
             return None
         case _ as never:
             assert_never(never)
@@ -266,4 +323,6 @@ def _exited(sighting: Gone) -> Exited:
         machine_lost=sighting.machine_lost,
         refused=sighting.refused,
         message=sighting.message,
+        cause=sighting.cause,
+        node=sighting.node,
     )

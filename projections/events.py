@@ -73,6 +73,17 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """What was made for the attempt: from now on it is known by its uid, never by name alone."""
+
+    TYPE: ClassVar = "launched"
+    uid: str
+    handle: str
+    """Names it for a person, such as `Job train-7`."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """The attempt's process or pod was seen alive."""
 
@@ -160,6 +171,16 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Terminating:
+    """The attempt's pod is being ended, and is not gone yet."""
+
+    TYPE: ClassVar = "terminating"
+    reason: str
+    message: str
+    handle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exited:
     """The attempt's process or pod was seen gone."""
 
@@ -169,6 +190,10 @@ class Exited:
     machine_lost: bool = False
     refused: bool = False
     message: str = ""
+    cause: str | None = None
+    """What ended it, where the executor knows that: `Cause` names what we tell apart."""
+    node: str | None = None
+    """The machine it ran on, where that is not ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,12 +326,14 @@ class Unrecognised:
 Event = (
     Created
     | Queued
+    | Launched
     | Running
     | Adopted
     | Heartbeat
     | Heartbeats
     | TrainerEvent
     | Done
+    | Terminating
     | Exited
     | Evidence
     | TokenIssued

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from projections.causes import INTERRUPTIONS, class_of
 from projections.events import AttemptFailed, FailureClass
 from projections.job import Exit, JobState, Result, Stop
 from projections.rules import Rule
@@ -31,22 +32,30 @@ def failure_from_result(state: JobState, result: Result) -> AttemptFailed:
 def failure_from_stop(
     stop: Stop, seen: Exit | None, *, also: tuple[int, ...] = ()
 ) -> AttemptFailed:
-    """Return what the end of an attempt means that we stopped: the reason for which we did."""
-    fatal = stop.reason == Rule.QUEUE_TIMEOUT
+    """Return what the end of an attempt means that we stopped: the reason for which we did.
+
+    One that was silent because its node is lost is an attempt that was lost with its node.
+    """
     gone = () if seen is None else (seen.position,)
+    reason, message = stop.reason, stop.message
+    if seen is not None and seen.cause in INTERRUPTIONS and stop.reason == "heartbeat_lost":
+        reason, message = str(seen.cause), f"{stop.message} {seen.message}".strip()
+    fatal = stop.reason == Rule.QUEUE_TIMEOUT
     return AttemptFailed(
-        reason=stop.reason,
-        message=stop.message,
-        failure_class=FailureClass.FATAL if fatal else FailureClass.RETRYABLE,
+        reason=reason,
+        message=message,
+        failure_class=FailureClass.FATAL if fatal else class_of(reason),
         exit_code=seen.exit_code if seen else None,
         signal=seen.signal if seen else None,
         because=(stop.position, *gone, *also),
     )
 
 
-def failure_from_exit(seen: Exit, *, silent: bool) -> AttemptFailed:
+def failure_from_exit(seen: Exit, *, silent: bool, epoch: int = 0) -> AttemptFailed:
     """Return what an exit without a `done` means; `silent`: after the heartbeat timeout."""
     reason, message, failure_class = _meaning(seen, silent=silent)
+    if seen.cause is not None and epoch:
+        message = f"{message.rstrip('.')}, in epoch {epoch}."
     return AttemptFailed(
         reason=reason,
         message=message,
@@ -59,6 +68,8 @@ def failure_from_exit(seen: Exit, *, silent: bool) -> AttemptFailed:
 
 def _meaning(seen: Exit, *, silent: bool) -> tuple[str, str, FailureClass]:
     signal = seen.signal or _BY_SIGNAL.get(seen.exit_code or 0)
+    if seen.cause is not None and seen.exit_code != 0:
+        return seen.cause, seen.message, class_of(seen.cause)
     if seen.refused:
         return "launch_refused", seen.message, FailureClass.FATAL
     if seen.machine_lost:
@@ -66,7 +77,9 @@ def _meaning(seen: Exit, *, silent: bool) -> tuple[str, str, FailureClass]:
         return "machine_lost", message, FailureClass.INTERRUPTION
     if seen.exit_code == 0:
         message = "The process ended with exit code 0 and never reported a result."
-        return "exited_without_result", message, FailureClass.RETRYABLE
+        if seen.cause is None:
+            return "exited_without_result", message, FailureClass.RETRYABLE
+        return "exited_without_result", f"{message} {seen.message}".strip(), class_of(seen.cause)
     if silent and (signal or seen.exit_code is None):
         message = "The process is gone after a silence longer than the heartbeat timeout."
         return "heartbeat_lost", message, FailureClass.RETRYABLE

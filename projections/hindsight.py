@@ -21,6 +21,7 @@ from projections.events import (
     HealthChanged,
     Heartbeat,
     Heartbeats,
+    Launched,
     Positions,
     Queued,
     Record,
@@ -28,6 +29,7 @@ from projections.events import (
     Running,
     StopRequested,
     Succeeded,
+    Terminating,
     TokenIssued,
     TrainerEvent,
     Unrecognised,
@@ -72,7 +74,7 @@ class _Moments:
                 return record.recorded_at
             case Heartbeat() | TrainerEvent() | Done() | Exited() | Running() | Adopted():
                 return self._seen(record)
-            case Heartbeats() | Evidence() | Unrecognised():
+            case Heartbeats() | Evidence() | Launched() | Terminating() | Unrecognised():
                 return self._seen(record)
             case _ as never:
                 assert_never(never)

@@ -59,6 +59,15 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The attempt's pod is being ended."""
+
+    at: datetime
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     """The attempt's process or pod was seen gone."""
 
@@ -69,6 +78,8 @@ class Exit:
     machine_lost: bool = False
     refused: bool = False
     message: str = ""
+    cause: str | None = None
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +128,11 @@ class JobState:
     # The current attempt
     executor: str | None = None
     place: str | None = None
+    uid: str | None = None
+    """What the executor's cluster calls the attempt; a name may be given away again."""
     attempt_queued_at: datetime | None = None
+    waiting_since: datetime | None = None
+    """Since when it waits for what `reason` says."""
     running_since: datetime | None = None
     retry_delay: float = 0.0
     attempt_progress: Progress = field(default_factory=Progress)
@@ -126,6 +141,7 @@ class JobState:
     advanced_at: datetime | None = None
     reachable_at: datetime | None = None
     stop: Stop | None = None
+    ending: Ending | None = None
     exit: Exit | None = None
     result: Result | None = None
     failure: AttemptFailed | None = None
@@ -134,6 +150,7 @@ class JobState:
     releasing: int | None = None
     """An earlier attempt whose process was not seen gone yet; until then no other starts."""
     releasing_place: str | None = None
+    releasing_uid: str | None = None
 
     # What it brought
     progress: Progress = field(default_factory=Progress)

@@ -7,8 +7,32 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which object of a cluster was seen, and in which of its versions."""
+
+    uid: str
+    """Of what was made for the attempt; names are given away again, uids never."""
+    handle: str
+    """Names it for a person, such as `Job train-7`."""
+    version: str = ""
+    """Tells one look from another: two that saw the same need to be told once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unseen:
     """Nothing of this attempt was ever there, or the executor cannot look (`external`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What was made for the attempt is there, and its pod does not run yet."""
+
+    reason: str | None
+    """A stable code; None where it is on its way and nothing is worth telling."""
+    message: str = ""
+    suspended: bool = False
+    """It ran perhaps, and was sent back to the queue."""
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +41,20 @@ class Alive:
 
     handle: str
     """Names it for a person, such as `pid 4711` or `pod train-7-x2k`."""
-    since: datetime
-    """When it started, by the clock of the machine it runs on."""
+    since: datetime | None
+    """When it started, by the clock of the machine it runs on, where that is known."""
+    identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The pod is being ended, or has ended and its Job has not said so yet."""
+
+    reason: str | None
+    """A stable code; None where nothing is worth telling."""
+    message: str = ""
+    handle: str | None = None
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +72,11 @@ class Gone:
     message: str = ""
     at: datetime | None = field(default=None, compare=False)
     """When it ended, by the clock of the machine it ran on, where that is known."""
+    cause: str | None = None
+    """What ended it, where that is known: a `Cause`."""
+    node: str | None = None
+    """The machine it ran on, where that is not ours."""
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,4 +86,4 @@ class Unreachable:
     message: str
 
 
-Sighting = Unseen | Alive | Gone | Unreachable
+Sighting = Unseen | Waiting | Alive | Ending | Gone | Unreachable

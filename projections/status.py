@@ -22,17 +22,19 @@ from projections.events import (
     HealthChanged,
     Heartbeat,
     Heartbeats,
+    Launched,
     Queued,
     Record,
     RetryScheduled,
     Running,
     StopRequested,
     Succeeded,
+    Terminating,
     TokenIssued,
     TrainerEvent,
     Unrecognised,
 )
-from projections.job import Cancel, Exit, JobState, JobStatus, Reason, Result, Stop, changed
+from projections.job import Cancel, Ending, Exit, JobState, JobStatus, Reason, Result, Stop, changed
 from projections.progress import Progress, advance, checkpoint_in, whole_number
 from projections.rules import Rule
 
@@ -84,7 +86,7 @@ def _repetition(state: JobState, record: Record) -> Rule | None:
     match record.event:
         case Heartbeat() | Heartbeats() | TrainerEvent() | Done() if state.result is not None:
             return Rule.ATTEMPT_IS_DONE
-        case Queued() | Running() | Adopted() if state.exit is not None:
+        case Queued() | Running() | Adopted() | Terminating() if state.exit is not None:
             return Rule.ATTEMPT_IS_GONE
         case CancelRequested() if state.cancel is not None:
             return Rule.ALREADY_REQUESTED
@@ -146,10 +148,15 @@ def _apply(state: JobState, record: Record) -> JobState:
             return _created(record, record.event)
         case Queued() as event:
             return _queued(state, record, event)
+        case Launched(uid=uid):
+            return changed(state, uid=uid)
         case Running() | Adopted() as event:
             return _seen(state, record, event)
         case Heartbeat() | Heartbeats() | TrainerEvent() | Done() as event:
             return _called_back(state, record, event)
+        case Terminating(reason=reason):
+            ending = Ending(at=record.recorded_at, position=record.position, reason=reason)
+            return changed(state, ending=ending)
         case Exited() as event:
             return _exited(state, record, event)
         case CancelRequested(reason=reason):
@@ -208,7 +215,11 @@ def _created(record: Record, event: Created) -> JobState:
 def _queued(state: JobState, record: Record, event: Queued) -> JobState:
     if state.status is JobStatus.RUNNING:  # suspended or relaunched: it waits from now on
         state = changed(
-            state, attempt_queued_at=record.recorded_at, running_since=None, retry_delay=0.0
+            state,
+            attempt_queued_at=record.recorded_at,
+            running_since=None,
+            retry_delay=0.0,
+            ending=None,
         )
     return changed(
         state,
@@ -217,6 +228,7 @@ def _queued(state: JobState, record: Record, event: Queued) -> JobState:
         rule=Rule.WAITING,
         decided_by=(record.position,),
         queued_at=state.queued_at or record.recorded_at,
+        waiting_since=record.recorded_at,
         executor=event.executor or state.executor,
         place=event.place or state.place,
     )
@@ -292,7 +304,7 @@ def _with_result(state: JobState, record: Record, event: Done) -> JobState:
 
 def _exited(state: JobState, record: Record, event: Exited) -> JobState:
     if record.attempt == state.releasing:
-        return changed(state, releasing=None)
+        return changed(state, releasing=None, releasing_uid=None)
     seen = Exit(
         at=record.recorded_at,
         position=record.position,
@@ -301,6 +313,8 @@ def _exited(state: JobState, record: Record, event: Exited) -> JobState:
         machine_lost=event.machine_lost,
         refused=event.refused,
         message=event.message,
+        cause=event.cause,
+        node=event.node,
     )
     return changed(state, exit=seen, reachable_at=record.recorded_at)
 
@@ -318,6 +332,7 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
         executor=None,
         queued_at=state.queued_at or record.recorded_at,
         attempt_queued_at=record.recorded_at,
+        waiting_since=record.recorded_at,
         running_since=None,
         retry_delay=event.delay_seconds,
         attempt_progress=Progress(epochs=state.progress.epochs),
@@ -325,13 +340,16 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
         advanced_at=None,
         reachable_at=None,
         stop=None,
+        ending=None,
         exit=None,
         result=None,
         failure=None,
         verdict="not_running",
         place=None,
+        uid=None,
         releasing=state.attempt if state.was_started else state.releasing,
         releasing_place=state.place if state.was_started else state.releasing_place,
+        releasing_uid=state.uid if state.was_started else state.releasing_uid,
         checkpoint_epoch=None,
     )
 

@@ -24,6 +24,7 @@ from projections.events import (
     RetryScheduled,
     StopRequested,
     Succeeded,
+    Terminating,
     TrainerEvent,
 )
 from projections.job import JobState, JobStatus, Reason
@@ -182,6 +183,8 @@ class Story:
                 _enter(attempt, "cancelling", "cancel_requested", at)
             case StopRequested(reason=reason):
                 _enter(attempt, "stopping", reason, at)
+            case Terminating(reason=reason):
+                _enter(attempt, "ending", reason, at)
             case Exited() if not before.status.is_final and not attempt.outcome:
                 _enter(attempt, "exited", "waits_for_done", at)
             case TrainerEvent(type="phase_started", data={"phase": str(phase)}) if (
@@ -211,7 +214,8 @@ class Story:
 
     def _ending(self) -> bool:
         """Whether the attempt is on its way out: nothing it reports begins a phase any more."""
-        return bool(self.state.cancel or self.state.stop or self.state.exit)
+        ends = self.state.cancel or self.state.stop or self.state.ending or self.state.exit
+        return bool(ends)
 
 
 def gaps_in(stretches: Iterable[Stretch]) -> list[Gap]:

@@ -19,12 +19,14 @@ from projections.events import (
     HealthChanged,
     Heartbeat,
     Heartbeats,
+    Launched,
     Queued,
     Record,
     RetryScheduled,
     Running,
     StopRequested,
     Succeeded,
+    Terminating,
     TokenIssued,
     TrainerEvent,
     Unrecognised,
@@ -39,6 +41,10 @@ def title_of(record: Record) -> str:
             return f"Created: {model} on {dataset}, {epochs} epoch{'s' * (epochs != 1)}"
         case Queued(reason=reason):
             return f"Queued ({reason})"
+        case Launched(handle=handle):
+            return f"{handle} was made for attempt {record.attempt}"
+        case Terminating(reason=reason):
+            return f"The pod is being ended ({reason})"
         case Running(handle=handle):
             return f"Attempt {record.attempt} runs" + (f" as {handle}" if handle else "")
         case Adopted(handle=handle):
@@ -132,6 +138,8 @@ def _trainer_title(name: str, data: Mapping[str, Any]) -> str:
 def _exit_title(event: Exited) -> str:
     if event.refused:
         return "The executor refused to start the attempt"
+    if event.cause is not None:
+        return f"The pod is gone ({event.cause})"
     if event.signal is not None:
         return f"The process was ended by signal {event.signal}"
     if event.exit_code is not None:

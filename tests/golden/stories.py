@@ -352,6 +352,47 @@ AN_OPEN_JOB: tuple[Told | RolledUp, ...] = (
 )
 """Still going on at the end of the log."""
 
+A_DRAIN: tuple[Told | RolledUp, ...] = (
+    created(),
+    queued("kubernetes", place="kubernetes:default/training"),
+    Told(
+        type="launched",
+        data={
+            "uid": "d421d9b7-2baf-4fb0-9a48-e0b032225cab",
+            "handle": "Job train-8",
+            "message": "Job train-8 was made for attempt 1.",
+        },
+        source="watcher",
+    ),
+    Told(
+        type="queued",
+        data={"reason": "unschedulable", "message": "0/3 nodes are available."},
+        source="watcher",
+        after=20,
+    ),
+    running(),
+    beat(1, epoch=1, epochs=10),
+    Told(
+        type="terminating",
+        data={
+            "reason": "drained",
+            "message": "The pod was evicted through the API.",
+            "handle": "pod train-8-x2k4d on node-3",
+        },
+        source="watcher",
+    ),
+    exited(
+        exit_code=143,
+        signal=15,
+        cause="drained",
+        node="node-3",
+        message="The pod was evicted through the API (node node-3).",
+    ),
+    failed_attempt("drained", "interruption", exit_code=143, signal=15, because=[92]),
+    retry(2, failure_class="interruption", retry_count_after=0, interruptions_after=1),
+    queued("kubernetes", attempt=2, place="kubernetes:default/training"),
+)
+
 STORIES = (
     A_TRAINING,
     A_RETRY,
@@ -360,4 +401,5 @@ STORIES = (
     ODD_SPELLINGS,
     A_COMPACTED_TRAINING,
     AN_OPEN_JOB,
+    A_DRAIN,
 )

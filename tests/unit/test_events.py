@@ -29,6 +29,7 @@ STORED = {
     "created": "batch dataset_id epochs idempotency_key imgsz labels max_retries model_name params"
     " priority",
     "queued": "executor message place reason",
+    "launched": "handle message uid",
     "running": "handle message reason",
     "adopted": "handle message",
     "heartbeat": "batch batches epoch epochs gpu metrics progress",
@@ -36,7 +37,8 @@ STORED = {
     " gpu last_at max_gap_seconds metrics min_gap_seconds progress seqs",
     "trainer_event": "data type",
     "done": "artifacts error metrics mlflow_run_id status",
-    "exited": "exit_code machine_lost message refused signal",
+    "terminating": "handle message reason",
+    "exited": "cause exit_code machine_lost message node refused signal",
     "evidence": "data kind",
     "token_issued": "expires_at jti",
     "cancel_requested": "reason",

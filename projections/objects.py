@@ -1,0 +1,89 @@
+"""Kubernetes objects as its API shows them: JSON in which anything may be missing or null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+Object = Mapping[str, Any]
+"""A Job, a Pod, an Event or a part of one."""
+
+
+def part(value: Any, *names: str) -> Object:
+    """Return what lies under these names; an empty object where there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def parts(value: Any, name: str) -> list[Object]:
+    """Return the objects of a list under this name; those that are none are left out."""
+    found = value.get(name) if isinstance(value, Mapping) else None
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+
+def text(value: Any, name: str) -> str:
+    """Return the text under this name, or an empty one."""
+    found = value.get(name) if isinstance(value, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def number(value: Any, name: str) -> int | None:
+    """Return the whole number under this name, if there is one."""
+    found = value.get(name) if isinstance(value, Mapping) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def time(value: Any, name: str) -> datetime | None:
+    """Return the moment under this name, if there is one that can be read."""
+    try:
+        moment = datetime.fromisoformat(text(value, name))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def uid_of(object_: Object) -> str:
+    """Return the object's uid."""
+    return text(part(object_, "metadata"), "uid")
+
+
+def name_of(object_: Object) -> str:
+    """Return the object's name."""
+    return text(part(object_, "metadata"), "name")
+
+
+def version_of(object_: Object) -> str:
+    """Return the object's resourceVersion: opaque, other after each change."""
+    return text(part(object_, "metadata"), "resourceVersion")
+
+
+def is_deleting(object_: Object) -> bool:
+    """Return whether the object's deletion was asked for."""
+    return bool(text(part(object_, "metadata"), "deletionTimestamp"))
+
+
+def owner_of(object_: Object) -> str:
+    """Return the uid of the controller that owns the object, or an empty text."""
+    for owner in parts(part(object_, "metadata"), "ownerReferences"):
+        if owner.get("controller") is True:
+            return text(owner, "uid")
+    return text(part(object_, "metadata", "labels"), "batch.kubernetes.io/controller-uid")
+
+
+def condition(object_: Object, *types: str) -> Object:
+    """Return the first condition of one of these types that holds; an empty one where none does."""
+    for found in parts(part(object_, "status"), "conditions"):
+        if found.get("type") in types and found.get("status") == "True":
+            return found
+    return {}
+
+
+def newest(objects: Sequence[Object]) -> Object | None:
+    """Return the one that was made last; of those of the same second the last of the list."""
+    made = [
+        (text(part(one, "metadata"), "creationTimestamp"), place)
+        for place, one in enumerate(objects)
+    ]
+    return objects[max(made)[1]] if made else None
