@@ -26,6 +26,7 @@ class Cause(StrEnum):
     POD_FAILURE_POLICY = "pod_failure_policy"
     JOB_VANISHED = "job_vanished"
     STUCK_TERMINATING = "stuck_terminating"
+    POD_DELETED = "pod_deleted"
     POD_FAILED = "pod_failed"
     # It never starts like this
     IMAGE_PULL_BACKOFF = "image_pull_backoff"

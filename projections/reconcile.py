@@ -134,9 +134,16 @@ def _failed(failed: Object, pod: Object | None) -> Gone:
             signal=end.signal if end else None,
         )
     if end is None:
-        words = f"The Job failed and nothing of its pod was seen: {message or reason}"
-        end = End(cause=Cause.POD_FAILED, message=words)
+        end = _unseen_end(pod, message or reason)
     return _gone(end, pod)
+
+
+def _unseen_end(pod: Object | None, said: str) -> End:
+    if pod is not None and is_deleting(pod):
+        words = f"{described(pod).capitalize()} was deleted before its container had run."
+        return End(cause=Cause.POD_DELETED, message=words)
+    words = f"The Job failed and nothing was seen of how its pod ended: {said}"
+    return End(cause=Cause.POD_FAILED, message=words)
 
 
 def _completed(pod: Object | None) -> Gone:
@@ -174,13 +181,14 @@ def _ending(job: Object, target: Object, state: JobState, pod: Object | None) ->
         return Ending(reason=code, message=message, handle=handle)
     what = f"Job {name_of(job)}" if is_deleting(job) else handle
     message = f"{what} is being deleted; the pod has {grace_seconds(pod)} s to end."
-    return Ending(reason=_deletion(state), message=message, handle=handle)
+    reason = _deletion(state) if is_deleting(job) else "pod_deleting"
+    return Ending(reason=reason, message=message, handle=handle)
 
 
 def _deletion(state: JobState) -> str:
     """Return whose deletion it is: the log knows of ours."""
     ours = state.stop is not None or state.status.is_final
-    return "deletion_sent" if ours else "deleted"
+    return "deletion_sent" if ours else "job_deleted"
 
 
 def _without_pod(look: Look, pod: Object | None) -> _Seen:

@@ -1,0 +1,387 @@
+"""The executor that runs attempts as Kubernetes Jobs, on one cluster or several."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+
+import structlog
+
+from projections.events import Evidence
+from projections.job import JobState
+from projections.objects import Object, is_deleting, name_of, part, text, uid_of
+from projections.pods import TRAINER
+from projections.reconcile import Look, sight, sight_of_released
+from projections.objects import newest
+from projections.policy import Policy
+from projections.sighting import Sighting, Unreachable, Unseen
+from service.cluster_client import (
+    JOBS,
+    SECRETS,
+    ClusterClient,
+    ClusterForbidsError,
+    ClusterRefusesError,
+    ClusterUnavailableError,
+)
+from service.cluster_watch import ClusterWatch
+from service.clusters import Cluster, Clusters
+from service.executor import (
+    ExecutorUnavailableError,
+    Launch,
+    LaunchHeldError,
+    LaunchRefusedError,
+    News,
+)
+from service.job_template import LOG_ANNOTATION, JobTemplate, names, token_secret
+from service.pod_evidence import pod_evidence
+
+HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
+WARNING_SECONDS = 10.0
+EVIDENCE_SECONDS = 5.0
+EVIDENCE_LINES = 100
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A launch that the cluster did not let through, and when it is tried again."""
+
+    error: LaunchHeldError
+    seconds: float
+    until: float
+
+
+@dataclass(slots=True)
+class _Reach:
+    """One cluster, with all that is known of it here."""
+
+    cluster: Cluster
+    template: JobTemplate
+    client: ClusterClient
+    watch: ClusterWatch
+    holds: dict[str, _Hold] = field(default_factory=dict)
+    """By the Job's name."""
+    absent: set[str] = field(default_factory=set)
+    """The uids of Jobs of which the cluster has confirmed that they are not there."""
+    warnings: dict[str, tuple[float, list[Object]]] = field(default_factory=dict)
+    """What was last said about Jobs without pods, by uid, and when it was asked."""
+
+
+class KubernetesExecutor:
+    """Makes Jobs, follows them and has them deleted; it remembers nothing that the log needs."""
+
+    name = "kubernetes"
+
+    def __init__(
+        self, clusters: Clusters, *, image: str, log_id: str, policy: Policy, kubeconfig: str | None
+    ) -> None:
+        """Take the clusters; `log_id` tells our Jobs from those of another service."""
+        self.news = News()
+        self._clusters, self._image, self._log_id = clusters, image, log_id
+        self._policy = policy
+        self._reaches = {one.place: self._reach_of(one, kubeconfig) for one in clusters}
+
+    def _reach_of(self, cluster: Cluster, kubeconfig: str | None) -> _Reach:
+        client = ClusterClient(
+            namespace=cluster.namespace,
+            context=cluster.context,
+            kubeconfig=kubeconfig,
+            in_cluster=cluster.in_cluster or _is_only_inside(cluster, kubeconfig),
+        )
+        template = JobTemplate.load(cluster.job_template)
+        watch = ClusterWatch(name=cluster.name, client=client, changed=lambda _uids: None)
+        reach = _Reach(cluster=cluster, template=template, client=client, watch=watch)
+        watch.changed = lambda uids: self._changed(reach, uids)
+        return reach
+
+    def check(self) -> None:
+        """Say what is odd about the templates; whatever is wrong was refused before."""
+        for reach in self._reaches.values():
+            for warning in reach.template.warnings:
+                log.warning("job_template", cluster=reach.cluster.name, warning=warning)
+
+    def place_for(self, job: JobState) -> str:
+        """Return the cluster that the job names, or the first."""
+        return self._clusters.cluster_for(job.cluster).place
+
+    def sees(self, place: str) -> bool:
+        """Whether the place is one of our clusters."""
+        return place in self._reaches
+
+    async def free_slots(self) -> int | None:
+        """No limit: the cluster has its own."""
+        return None
+
+    async def follow(self) -> None:
+        """Follow every cluster until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reach in self._reaches.values():
+                group.create_task(reach.watch.run())
+
+    def problems(self) -> Mapping[str, str]:
+        """Return what is wrong with each cluster that cannot be followed now."""
+        found = {one.cluster.name: one.watch.problem for one in self._reaches.values()}
+        return {name: problem for name, problem in found.items() if problem is not None}
+
+    async def launch(self, launch: Launch) -> None:
+        """Make the Job, then the Secret that it owns; what is there already is taken for made."""
+        reach = self._reaches[launch.place]
+        name = names(launch.job_id, launch.attempt).job
+        self._check_hold(reach, name)
+        body = reach.template.render(
+            launch, cluster=reach.cluster, image=self._image, log_id=self._log_id
+        )
+        try:
+            job = await self._make_job(reach, body)
+            await self._make_secret(reach, job, launch)
+        except LaunchHeldError as error:
+            self._hold(reach, name, error)
+            raise
+        reach.holds.pop(name, None)
+        reach.watch.view.see_job(job)
+
+    async def _make_job(self, reach: _Reach, body: Object) -> Object:
+        try:
+            return await reach.client.create(JOBS, body)
+        except ClusterForbidsError as error:
+            raise LaunchHeldError("forbidden", str(error)) from error
+        except ClusterRefusesError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise _refusal(error) from error
+        return await self._made_before(reach, body)
+
+    async def _made_before(self, reach: _Reach, body: Object) -> Object:
+        """Return the Job of this name: made by us, though the answer never came."""
+        name = name_of(body)
+        there = await reach.client.job(name)
+        if there is None:
+            raise ClusterUnavailableError(f"Job {name} came and went while it was looked at.")
+        if not _is_alike(there, body):
+            raise LaunchRefusedError(
+                f"The name {name} is taken by a Job that this log knows nothing of"
+                f" (uid {uid_of(there)})."
+            )
+        if is_deleting(there):
+            raise LaunchHeldError("name_taken", f"An older Job {name} is still being deleted.")
+        return there
+
+    async def _make_secret(self, reach: _Reach, job: Object, launch: Launch) -> None:
+        """Make the Secret with the token; where it cannot be, the Job must not stay and wait."""
+        called = names(launch.job_id, launch.attempt)
+        body = token_secret(
+            job_name=called.job,
+            job_uid=uid_of(job),
+            secret_name=called.secret,
+            token=launch.environment["CALLBACK_TOKEN"],
+            labels=dict(part(job, "metadata", "labels")),
+        )
+        try:
+            await reach.client.create(SECRETS, body)
+        except ClusterForbidsError as error:
+            await reach.client.delete_job(called.job, uid_of(job))
+            raise LaunchHeldError("forbidden", str(error)) from error
+        except ClusterRefusesError as error:
+            if error.status == HTTPStatus.CONFLICT:  # made before, for the same attempt
+                return
+            await reach.client.delete_job(called.job, uid_of(job))
+            raise _refusal(error) from error
+
+    def _check_hold(self, reach: _Reach, name: str) -> None:
+        hold = reach.holds.get(name)
+        if hold is not None and time.monotonic() < hold.until:
+            raise hold.error
+
+    def _hold(self, reach: _Reach, name: str, error: LaunchHeldError) -> None:
+        before = reach.holds.get(name)
+        seconds = min(2 * before.seconds, LONGEST_HOLD) if before else HOLD_SECONDS
+        reach.holds[name] = _Hold(error, seconds, time.monotonic() + seconds)
+
+    async def observe(self, job: JobState, attempt: int, now: datetime) -> Sighting:
+        """Return what the cluster shows of the current attempt, or of the one before it."""
+        current = attempt == job.attempt
+        reach = self._reaches[str(job.place if current else job.releasing_place)]
+        if (problem := reach.watch.problem) is not None:
+            return Unreachable(message=problem)
+        uid = job.uid if current else job.releasing_uid
+        try:
+            if uid is None:
+                return await self._observe_by_name(reach, job, attempt, now)
+            look = await self._look(reach, names(job.id, attempt).job, uid)
+        except ExecutorUnavailableError as error:
+            return Unreachable(message=str(error))
+        seeing = sight if current else sight_of_released
+        return seeing(look, job, now, self._policy)
+
+    async def _observe_by_name(
+        self, reach: _Reach, job: JobState, attempt: int, now: datetime
+    ) -> Sighting:
+        """Look for a Job that was made just before a crash: the log does not know its uid."""
+        there = await reach.client.job(names(job.id, attempt).job)
+        if there is None or not self._is_of(there, job):
+            return Unseen()
+        if job.alive_at is None and attempt == job.attempt:
+            return Unseen()  # it may lack its Secret: launching again completes it
+        reach.watch.view.see_job(there)
+        look = await self._look(reach, name_of(there), uid_of(there))
+        return (sight if attempt == job.attempt else sight_of_released)(
+            look, job, now, self._policy
+        )
+
+    async def _look(self, reach: _Reach, name: str, uid: str) -> Look:
+        """Return what is known of a Job; that it is not there is believed only of the cluster."""
+        view = reach.watch.view
+        job = view.jobs.get(uid)
+        if job is None and uid not in reach.absent:
+            there = await reach.client.job(name)
+            if there is not None and uid_of(there) == uid:
+                job = there
+                view.see_job(there)
+            else:
+                reach.absent.add(uid)
+                if there is not None:
+                    log.warning("job_replaced", name=name, uid=uid, other=uid_of(there))
+        pods = view.pods_of(uid)
+        return Look(
+            job=job,
+            pods=pods,
+            gone=frozenset(view.gone_pods & {uid_of(pod) for pod in pods}),
+            warnings=await self._warnings(reach, uid) if job is not None and not pods else (),
+        )
+
+    async def _warnings(self, reach: _Reach, uid: str) -> Sequence[Object]:
+        """Return what the cluster says about a Job without pods, asked for now and then."""
+        asked, known = reach.warnings.get(uid, (0.0, []))
+        if time.monotonic() - asked > WARNING_SECONDS:
+            try:
+                known = await reach.client.events_about(uid)
+            except (ClusterForbidsError, ClusterRefusesError) as error:
+                log.info("events_unreadable", cluster=reach.cluster.name, error=str(error))
+            reach.warnings[uid] = (time.monotonic(), known)
+        return known
+
+    async def stop(self, job: JobState, attempt: int, *, force: bool) -> None:  # noqa: ARG002
+        """Have the Job deleted, its pod first; the pod's own grace is all the force there is."""
+        current = attempt == job.attempt
+        reach = self._reaches[str(job.place if current else job.releasing_place)]
+        uid = job.uid if current else job.releasing_uid
+        called = names(job.id, attempt)
+        if uid is None:
+            there = await reach.client.job(called.job)
+            if there is None or not self._is_of(there, job):
+                return
+            uid = uid_of(there)
+        try:
+            await reach.client.delete_job(called.job, uid)
+        except ClusterRefusesError as error:
+            raise ExecutorUnavailableError(str(error)) from error
+
+    async def evidence(self, job: JobState, attempt: int, seen: Sighting) -> Evidence | None:
+        """Return what the cluster shows now and may not show tomorrow."""
+        place = job.place if attempt == job.attempt else job.releasing_place
+        uid = job.uid if attempt == job.attempt else job.releasing_uid
+        identity = getattr(seen, "identity", None)
+        uid = uid or (identity.uid if identity is not None else None)
+        reach = self._reaches.get(str(place))
+        if reach is None or uid is None:
+            return None
+        view = reach.watch.view
+        pod = newest(view.pods_of(uid))
+        about = uid_of(pod) if pod is not None else uid
+        events, lines = await asyncio.gather(
+            _within(reach.client.events_about(about)),
+            _within(self._log_of(reach, pod, EVIDENCE_LINES)),
+        )
+        return pod_evidence(view.jobs.get(uid), pod, events or (), lines or "")
+
+    async def logs(self, job_id: int, attempt: int, tail: int | None) -> str | None:
+        """Return the output of the attempt's pod, as long as that is there."""
+        name = names(job_id, attempt).job
+        for reach in self._reaches.values():
+            job = reach.watch.view.job_named(name) or await reach.client.job(name)
+            if job is None or text(part(job, "metadata", "annotations"), LOG_ANNOTATION) not in {
+                self._log_id,
+                "",
+            }:
+                continue
+            pod = newest(reach.watch.view.pods_of(uid_of(job)))
+            if (output := await self._log_of(reach, pod, tail)) is not None:
+                return output
+        return None
+
+    async def _log_of(self, reach: _Reach, pod: Object | None, tail: int | None) -> str | None:
+        if pod is None or uid_of(pod) in reach.watch.view.gone_pods:
+            return None
+        return await reach.client.pod_log(name_of(pod), tail, TRAINER)
+
+    def keep(self, uids: set[str]) -> None:
+        """Forget what is gone, but for the Jobs of these uids."""
+        for reach in self._reaches.values():
+            reach.watch.view.forget_all_but(uids)
+            reach.absent &= uids
+            reach.warnings = {uid: said for uid, said in reach.warnings.items() if uid in uids}
+
+    async def close(self) -> None:
+        """Let go of the connections; the Jobs go on."""
+        for reach in self._reaches.values():
+            await reach.client.close()
+
+    def _changed(self, reach: _Reach, uids: set[str]) -> None:
+        """Wake whoever looks after the jobs of these Jobs."""
+        view = reach.watch.view
+        ids = set()
+        for uid in uids:
+            for seen in (view.jobs.get(uid), *view.pods_of(uid)):
+                label = text(part(seen, "metadata", "labels"), "job-id")
+                if label.isdigit():
+                    ids.add(int(label))
+        self.news.add(ids)
+
+    def _is_of(self, there: Object, job: JobState) -> bool:
+        meta = part(there, "metadata")
+        ours = text(part(meta, "annotations"), LOG_ANNOTATION) == self._log_id
+        return ours and text(part(meta, "labels"), "trace-id") == job.trace_id
+
+
+def _is_alike(there: Object, body: Object) -> bool:
+    """Return whether a Job of the same name is the one that we would have made."""
+    return all(
+        text(part(there, "metadata", *where), name) == text(part(body, "metadata", *where), name)
+        for where, name in (
+            (("labels",), "trace-id"),
+            (("labels",), "job-id"),
+            (("annotations",), LOG_ANNOTATION),
+        )
+    )
+
+
+def _refusal(error: ClusterRefusesError) -> LaunchHeldError | LaunchRefusedError:
+    """Tell what may pass, a quota that is used up, from what will be refused again."""
+    words = str(error)
+    if "exceeded quota" in words:
+        return LaunchHeldError("quota_exceeded", words)
+    if error.status == HTTPStatus.NOT_FOUND:
+        return LaunchHeldError("namespace_missing", words)
+    return LaunchRefusedError(words)
+
+
+async def _within(work):  # type: ignore[no-untyped-def]
+    """Return what the work brings within its time, or None: evidence is worth no waiting."""
+    try:
+        async with asyncio.timeout(EVIDENCE_SECONDS):
+            return await work
+    except (ExecutorUnavailableError, ClusterRefusesError, TimeoutError):
+        return None
+
+
+def _is_only_inside(cluster: Cluster, kubeconfig: str | None) -> bool:
+    """Return whether no kubeconfig leads to the cluster, and we run in one."""
+    files = (kubeconfig or "~/.kube/config").split(os.pathsep)
+    found = any(Path(file).expanduser().exists() for file in files if file)
+    return cluster.context is None and not found and "KUBERNETES_SERVICE_HOST" in os.environ
