@@ -148,6 +148,7 @@ def make(cohort: Cohort) -> Batch:
             job_id=cohort.job_id,
             counts=cohort.counts,
             generation=1,
+            term=0,
             end_position=cohort.position + cohort.events + 1,
         ),
         policy=Policy(),

@@ -23,6 +23,7 @@ from projections.rules import Rule
 from projections.status import ruled, ruling
 from service.errors import (
     EventIdConflictError,
+    FencedError,
     IdempotencyConflictError,
     JobIsFinalError,
     JobNotFoundError,
@@ -124,8 +125,13 @@ class Batch:
         """Where the log ends with this batch."""
         return replace(self.behind, position=self.position, job_id=self.job_id, counts=self.counts)
 
-    def apply(self, job_id: int | None, command: Command) -> Outcome:
-        """Apply one command. An error leaves the batch as it was before it."""
+    def apply(self, job_id: int | None, command: Command, term: int | None = None) -> Outcome:
+        """Apply one command, of the supervisor in this term or of anybody.
+
+        An error leaves the batch as it was before it.
+        """
+        if term is not None and term != self.behind.term:
+            raise FencedError
         if isinstance(command, CreateJob):
             return self._create(command)
         job = self.jobs.get(job_id or 0)

@@ -153,6 +153,13 @@ class ExecutorDownError(ServiceError):
     code = "executor_unavailable"
 
 
+class FencedError(Exception):
+    """This process supervised and does not any more; what it asked for was not written.
+
+    No request is answered with it: only the supervisor acts in a term.
+    """
+
+
 class SettingsError(Exception):
     """A setting is wrong or missing; the message names the variable and what it needs."""
 

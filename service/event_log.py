@@ -19,6 +19,7 @@ from projections.events import Heartbeat, Record, TrainerEvent
 from projections.policy import Policy
 from service.batch import Batch, Outcome
 from service.errors import (
+    FencedError,
     InvalidRequestError,
     OverloadedError,
     ServiceError,
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 class _Request:
     job_id: int | None
     command: Command
+    term: int | None
     answer: asyncio.Future[Outcome]
 
     @property
@@ -74,12 +76,16 @@ class EventLog:
     """For how many batches to look up every event id first: repeats come in bursts, and a single
     one is found by the append."""
 
-    async def handle(self, job_id: int | None, command: Command) -> Outcome:
+    async def handle(
+        self, job_id: int | None, command: Command, term: int | None = None
+    ) -> Outcome:
         """Apply the command and return what became of it, once that is durable.
 
-        Raises the errors of `service.errors`, OverloadedError and StoreUnavailableError among them.
+        With a term it counts only while the lease is in that term, when it is written: otherwise it
+        raises FencedError. Raises the errors of `service.errors`, OverloadedError and
+        StoreUnavailableError among them.
         """
-        request = _Request(job_id, command, asyncio.get_running_loop().create_future())
+        request = _Request(job_id, command, term, asyncio.get_running_loop().create_future())
         if self._queued + request.weight > QUEUE_WEIGHT:
             raise OverloadedError
         self._queued += request.weight
@@ -224,7 +230,7 @@ class EventLog:
     async def _load(self, writer: Writer, requests: Sequence[_Request]) -> Batch:
         """Read everything that the commands need and that is not known from the last batch."""
         head = None if self._contended else self._heads.head()
-        if head is None:
+        if head is None or any(request.term not in (None, head.term) for request in requests):
             head, self._contended = await self._heads.read(writer)
         self.senses.hears(head.now)
         keys = [key for request in requests if (key := _key_of(request.command)) is not None]
@@ -276,8 +282,8 @@ def _key_of(command: Command) -> str | None:
 def _try(batch: Batch, request: _Request) -> Outcome | Exception:
     """Apply one request; whatever is wrong with it is its own answer and nobody else's."""
     try:
-        return batch.apply(request.job_id, request.command)
-    except ServiceError as error:
+        return batch.apply(request.job_id, request.command, request.term)
+    except (ServiceError, FencedError) as error:
         return error
     except Exception as error:
         log.exception("command_failed", job_id=request.job_id)

@@ -15,6 +15,7 @@ from service.event_log import EventLog
 from service.executor import Executor
 from service.feed import Feed
 from service.imported import Imported
+from service.lease import Candidate
 from service.metrics import Metrics
 from service.postgres import Database
 from service.settings import Settings
@@ -31,6 +32,7 @@ class Instance:
     store: Store
     log: EventLog
     executor: Executor
+    candidate: Candidate
     callback_tokens: CallbackTokens
     api_tokens: ApiTokens
     feed: Feed

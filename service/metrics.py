@@ -12,6 +12,7 @@ from projections.job import JobStatus
 from service.batch import Outcome
 from service.event_log import EventLog
 from service.feed import Feed
+from service.lease import Candidate
 from service.writing import Head
 
 BATCH_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -21,7 +22,7 @@ COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 class Metrics:
     """The counters and gauges of one service, in a registry of their own."""
 
-    def __init__(self, log: EventLog, feed: Feed) -> None:
+    def __init__(self, log: EventLog, feed: Feed, candidate: Candidate) -> None:
         """Take what the gauges look at when they are asked."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -47,6 +48,10 @@ class Metrics:
         self._gauge("feed_lag", "Positions not yet offered to subscribers.").set_function(
             lambda: feed.lag
         )
+        self._gauge("leader", "1 where this process supervises, else 0.").set_function(
+            lambda: candidate.leads
+        )
+        self._term = self._gauge("lease_term", "How often the right to supervise was taken.")
 
     def committed(self, answers: Sequence[Outcome | Exception], seconds: float) -> None:
         """Count a commit."""
@@ -80,6 +85,7 @@ class Metrics:
             self._jobs.clear()
         else:
             self._position.set(head.position)
+            self._term.set(head.term)
             for status in JobStatus:
                 self._jobs.labels(status.value).set(head.counts.get(status.value, 0))
         return generate_latest(self.registry).decode()

@@ -22,7 +22,6 @@ from service.statements import Migration, migrations, statement
 SERVICE_ROLE = "epochlog_service"
 LOG_LOCK = 0x65706F6C6F67  # "epolog": the family of our advisory locks
 MIGRATION_LOCK = LOG_LOCK + 1
-SUPERVISOR_LOCK = LOG_LOCK + 2
 REPLAY_LOCK = LOG_LOCK + 3
 COMPACT_LOCK = LOG_LOCK + 5
 HISTORY_LOCK = LOG_LOCK + 4  # shared by who reads all of the log, exclusive to who compacts it

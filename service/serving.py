@@ -30,6 +30,7 @@ from service.executor import Executor
 from service.external import ExternalExecutor
 from service.feed import Feed
 from service.instance import Instance, policy_of
+from service.lease import Candidate, holder_of
 from service.local import LocalExecutor
 from service.metrics import Metrics
 from service.object_store import open_store
@@ -113,7 +114,8 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             partition_events=settings.partition_events,
         )
         feed = Feed(database=database, store=store, log=event_log)
-        metrics = Metrics(event_log, feed)
+        candidate = Candidate(database, holder_of(folder.identity()))
+        metrics = Metrics(event_log, feed, candidate)
         event_log.committed = partial(_note_commit, feed, metrics)
         instance = Instance(
             settings=settings,
@@ -121,6 +123,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             store=store,
             log=event_log,
             executor=executor,
+            candidate=candidate,
             callback_tokens=CallbackTokens(
                 settings.secret_key or folder.secret_key(),
                 settings.secret_keys_old,

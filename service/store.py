@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +10,7 @@ from projections.events import Record
 from projections.job import JobState
 from service.bundle import Seen
 from service.imported import Imported
-from service.postgres import SUPERVISOR_LOCK, Database, Held, Session
+from service.postgres import Database, Held
 from service.records import record_of, state_of
 from service.writing import Head, Writer
 
@@ -38,29 +37,11 @@ class Reached:
     now: datetime
 
 
-class Lease:
-    """The right to supervise, for as long as this session lives."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    async def check(self) -> None:
-        """Raise an error where the session, and so the lease, is lost."""
-        await self._session.run("clock")
-
-
 @dataclass(frozen=True, slots=True)
 class Store:
     """The readers of the log; each raises StoreUnavailableError while the database is away."""
 
     database: Database | Held
-
-    @asynccontextmanager
-    async def supervising(self) -> AsyncIterator[Lease | None]:
-        """Hold the lease on supervising this log, or None while another service holds it."""
-        async with self.database.working_session() as session:
-            held = await session.value("try_to_supervise", SUPERVISOR_LOCK)
-            yield Lease(session) if held else None
 
     async def log_id(self) -> str:
         """Return what tells this log from every other."""

@@ -1,7 +1,9 @@
 """The loop that drives jobs from their log: look, record, decide, launch, stop.
 
 It keeps nothing that matters between two rounds: a service that was killed goes on from the log.
-One supervisor works on a database at a time: the one that holds the lease.
+One supervisor works on a database at a time: the one that holds the lease. It names the lease's
+term with all that it records, and looks before each effect on the executor whether it still holds
+the lease, for it may have slept since it decided.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from projections.decide import Command, Enqueue, Observe, Tick, decide
 from projections.events import Evidence
 from projections.job import JobState, JobStatus
 from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
-from service.errors import ServiceError, StoreUnavailableError
+from service.errors import FencedError, ServiceError, StoreUnavailableError
 from service.executor import ExecutorUnavailableError, Launch, LaunchRefusedError
 from service.instance import Instance
 from service.launching import trainer_environment
+from service.lease import Lease
 from service.redaction import redact
 from service.senses import Attempt
 
@@ -44,6 +47,8 @@ class Supervisor:
     instance: Instance
     service_url: str
     """Where trainers call back."""
+    _lease: Lease = field(default_factory=lambda: Lease(term=0))
+    """The right to supervise, of the term that we are in or were in last."""
     _met: set[Attempt] = field(default_factory=set)
     """The attempts that this process has launched or taken over."""
     _told: set[Attempt] = field(default_factory=set)
@@ -53,19 +58,27 @@ class Supervisor:
         """Make rounds until cancelled, whenever no other service does; no error ends them."""
         while True:
             try:
-                async with self.instance.store.supervising() as lease:
-                    if lease is None:
-                        log.info("waiting_for_the_other_supervisor")
-                    while lease is not None:
-                        await lease.check()
-                        await self.round()
-                        await asyncio.sleep(ROUND_SECONDS)
+                async with self.instance.candidate.leading() as self._lease:
+                    await self._lead()
+            except FencedError:
+                log.warning("leads_no_more", term=self._lease.term)
             except StoreUnavailableError:
                 self.instance.log.senses.deaf()
             except Exception:
                 log.exception("round_failed")
             self._met.clear()
+            self.instance.log.senses.forget_all_but(set())
             await asyncio.sleep(OUTAGE_SECONDS)
+
+    async def _lead(self) -> None:
+        """Make rounds until the lease is lost; an outage that it outlasts only delays them."""
+        while True:
+            self._lease.check()
+            try:
+                await self.round()
+            except StoreUnavailableError:
+                self.instance.log.senses.deaf()
+            await asyncio.sleep(ROUND_SECONDS)
 
     async def round(self) -> None:
         """Look at every watched job once."""
@@ -76,7 +89,7 @@ class Supervisor:
         for job in jobs:
             try:
                 await self._look_after(job.state, job.now)
-            except StoreUnavailableError:
+            except (StoreUnavailableError, FencedError):
                 raise
             except ServiceError as error:
                 log.warning("job_skipped", job_id=job.state.id, error=error.detail)
@@ -105,7 +118,7 @@ class Supervisor:
         """Record the command where it says something new, and return the state after it."""
         if not isinstance(command, Tick) and not decide(state, command):
             return state
-        return (await self.instance.log.handle(state.id, command)).state
+        return (await self.instance.log.handle(state.id, command, self._lease.term)).state
 
     def _is_elsewhere(self, place: str | None) -> bool:
         """Return whether an attempt runs where our executor cannot see it, nor end it."""
@@ -203,6 +216,7 @@ class Supervisor:
         if waited < ask_after or (attempt in self._told and not force):
             return
         job_id, number = attempt
+        self._lease.check()
         log.warning("stopping", job_id=job_id, attempt=number, force=force)
         await self.instance.executor.stop(job_id, number, force=force)
         self._told.add(attempt)
@@ -248,6 +262,7 @@ class Supervisor:
             state, self.instance.settings, token=issued.token, service_url=self.service_url
         )
         launch = Launch(job_id=state.id, attempt=state.attempt, environment=environment)
+        self._lease.check()
         try:
             await self.instance.executor.launch(launch)
         except LaunchRefusedError as error:

@@ -32,6 +32,8 @@ class Head:
     """How many jobs have each status."""
     generation: int
     """Which of the rebuilt projections this is."""
+    term: int
+    """Who supervises: the term of the lease."""
     end_position: int
     """The first position for which there is no table yet."""
 
@@ -128,8 +130,9 @@ class Writer:
         """Write the events, and everything that is kept beside them, at once.
 
         `restated` names the jobs of which more than the pulse has changed. Returns the database's
-        time; or None, and writes nothing, where the log does not end at `behind` any more. Raises
-        RefusedDataError where the database takes a value for wrong, or knows one of the event ids.
+        time; or None, and writes nothing, where the log does not end at `behind` any more, its
+        term included. Raises RefusedDataError where the database takes a value for wrong, or knows
+        one of the event ids.
         """
         made = [job for job_id, job in jobs.items() if job_id > behind.job_id]
         moved = [job for job_id, job in jobs.items() if job_id <= behind.job_id]
@@ -142,6 +145,7 @@ class Writer:
             *event_lines(records),
             *moved_lines([job.state for job in moved], [job.hash for job in moved], restated),
             behind.generation,
+            behind.term,
         )
         if (
             not made and not spans

@@ -101,6 +101,16 @@ class ServiceProcess:
         """End it as an operator would; its exit code."""
         return self._end(signal.SIGTERM)
 
+    def pause(self) -> None:
+        """Let it stand still, as a machine that is frozen."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on as if no time had passed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def log(self) -> str:
         path = self.folder / "service.log"
         return path.read_text(errors="replace") if path.exists() else ""
@@ -186,6 +196,7 @@ class ServiceProcess:
         if self._process is None:
             return None
         self._process.send_signal(number)
+        self._process.send_signal(signal.SIGCONT)  # one that was paused has to hear of it
         code = self._process.wait(timeout=30)
         self._process = None
         return code

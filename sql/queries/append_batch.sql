@@ -1,13 +1,13 @@
 -- The one statement that writes callbacks to the log. $1 where the writer believes the log to end;
 -- then how the head is to be: $2 position, $3 job id, $4 time, $5 counts; then one text a column, a
 -- line a row, an empty line for null: $6 … $19 events, $20 … $28 jobs that went on (without a state
--- where only their pulse changed); and $29 the generation of the projections.
+-- where only their pulse changed); $29 the generation of the projections and $30 the supervisor's term.
 -- (Lines, because a client takes ten times as long to write an array.)
--- Answers the time, and 1, or 0 where the log ends elsewhere or was rebuilt: then nothing was
--- written.
+-- Answers the time, and 1, or 0 where the log ends elsewhere, was rebuilt, or another supervises now:
+-- then nothing was written.
 with head as (
     update log_head set position = $2, job_id = $3, recorded_at = $4, counts = $5
-    where position = $1 and generation = $29
+    where position = $1 and generation = $29 and term = $30
     returning position
 ),
 event as (

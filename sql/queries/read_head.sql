@@ -6,6 +6,7 @@ select
     job_id,
     counts,
     generation,
+    term,
     coalesce((select p.end_position from log_partitions p order by p.end_position desc limit 1), 1)
         as end_position
 from log_head
