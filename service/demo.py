@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from projections.job import JobStatus
+from projections.job import JobState, JobStatus
 from projections.sighting import Alive
 from service.answer_schemas import JobAnswer, TimelineAnswer
 from service.client import Client, ClientError, read
@@ -216,7 +216,8 @@ async def _see_off(
         console.print("Interrupted: the trainer is told to end; once more kills it.")
     while True:
         job = read(JobAnswer, await client.job(job_id))
-        seen = await service.instance.executor.observe(job_id, job.attempt)
+        attempt = JobState(id=job_id, attempt=job.attempt)
+        seen = await service.instance.executor.observe(attempt, job.attempt, datetime.now(UTC))
         if job.status.is_final and not isinstance(seen, Alive):
             return
         if interruption.hurries or time.monotonic() > deadline:
@@ -227,9 +228,11 @@ async def _see_off(
 
 async def _kill(service: Serving, job: JobAnswer) -> None:
     executor, deadline = service.instance.executor, time.monotonic() + LAST_SECONDS
-    await executor.stop(job.id, job.attempt, force=True)
+    attempt = JobState(id=job.id, attempt=job.attempt)
+    await executor.stop(attempt, job.attempt, force=True)
     while time.monotonic() < deadline:
-        if not isinstance(await executor.observe(job.id, job.attempt), Alive):
+        seen = await executor.observe(attempt, job.attempt, datetime.now(UTC))
+        if not isinstance(seen, Alive):
             return
         await asyncio.sleep(INTERVAL / 5)
 

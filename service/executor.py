@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
+from projections.events import Evidence
+from projections.job import JobState
 from projections.sighting import Sighting
 
 
@@ -15,6 +19,8 @@ class Launch:
 
     job_id: int
     attempt: int
+    place: str = ""
+    """Where: what `place_for` said when it was asked for."""
     environment: Mapping[str, str] = field(repr=False)
     """JOB_ID, CALLBACK_TOKEN and the rest; it holds secrets, so it is never printed."""
 
@@ -27,15 +33,67 @@ class LaunchRefusedError(Exception):
     """The executor will never start this attempt; its message says why."""
 
 
+class LaunchHeldError(Exception):
+    """The executor may not start this attempt now: it waits for what a code and a sentence say."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Take the reason for which it waits."""
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(slots=True)
+class News:
+    """Jobs about which an executor has seen something new, for whoever waits for that."""
+
+    _job_ids: set[int] = field(default_factory=set)
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, job_ids: Iterable[int]) -> None:
+        """Tell of news about these jobs."""
+        self._job_ids.update(job_ids)
+        if self._job_ids:
+            self._came.set()
+
+    async def take(self, seconds: float) -> set[int]:
+        """Wait for news, and return the jobs concerned; none where no news came in this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._came.wait()
+        except TimeoutError:
+            return set()
+        self._came.clear()
+        taken, self._job_ids = self._job_ids, set()
+        return taken
+
+
 class Executor(Protocol):
-    """Starts, watches and stops attempts. Every method may be called again after a crash."""
+    """Starts, watches and stops attempts. Every method may be called again after a crash.
+
+    An attempt is the job's current one, or the one before it that was not seen gone yet.
+    """
 
     name: str
-    place: str
-    """Names what it can see of the world; an attempt of another place is none of its business."""
+    news: News
+    log_id: str
+    """Which log its attempts belong to; set before it is used."""
+    at_once: int
+    """How many jobs it can be asked about at the same time."""
 
     def check(self) -> None:
         """Raise SettingsError, in one sentence, where no attempt could ever start."""
+
+    def place_for(self, job: JobState) -> str:
+        """Name where an attempt of the job would run."""
+
+    def sees(self, place: str) -> bool:
+        """Whether it can see what runs there; all else is none of its business."""
+
+    def problems(self) -> Mapping[str, str]:
+        """Return what it cannot look at now, each with the reason."""
+
+    async def follow(self) -> None:
+        """Keep its view of the attempts fresh, until cancelled; it may have nothing to do."""
 
     async def free_slots(self) -> int | None:
         """Return how many more attempts may start now; None where there is no limit."""
@@ -43,17 +101,25 @@ class Executor(Protocol):
     async def launch(self, launch: Launch) -> None:
         """Start the attempt, at most once however often this is called.
 
-        Raises LaunchRefusedError or ExecutorUnavailableError.
+        Raises LaunchRefusedError, LaunchHeldError or ExecutorUnavailableError.
         """
 
-    async def observe(self, job_id: int, attempt: int) -> Sighting:
+    async def observe(self, job: JobState, attempt: int, now: datetime) -> Sighting:
         """Return what can be seen of the attempt now; it never raises for an absent one."""
 
-    async def stop(self, job_id: int, attempt: int, *, force: bool) -> None:
-        """Ask the attempt to end (SIGTERM), or end it (`force`: SIGKILL). Absent: do nothing."""
+    async def examine(
+        self, job: JobState, attempt: int, seen: Sighting
+    ) -> tuple[Sighting, Evidence | None]:
+        """Look closer at news: return it, perhaps with more words, and what to keep of it."""
+
+    async def stop(self, job: JobState, attempt: int, *, force: bool) -> None:
+        """Ask the attempt to end, or end it (`force`). Absent: do nothing."""
 
     async def logs(self, job_id: int, attempt: int, tail: int | None) -> str | None:
         """Return the attempt's output (its last `tail` lines); None where there is none."""
+
+    def keep(self, jobs: Iterable[JobState]) -> None:
+        """Forget whatever is known of others than these."""
 
     async def close(self) -> None:
         """Let go of what this process holds; running attempts go on."""

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from projections.events import Evidence
+from projections.job import JobState
 from projections.sighting import Sighting, Unseen
-from service.executor import Launch
+from service.executor import Launch, News
 
 
 class ExternalExecutor:
     """Leaves every attempt to somebody else, and can see none of them."""
 
     name = "external"
-    place = "external"
+    at_once = 32
+
+    def __init__(self) -> None:
+        """Have nothing to tell."""
+        self.news = News()
+        self.log_id = ""
 
     def check(self) -> None:
         """Nothing here can be missing."""
@@ -22,11 +32,40 @@ class ExternalExecutor:
     async def launch(self, launch: Launch) -> None:
         """Do nothing: the callback token goes to whoever starts the trainer."""
 
-    async def observe(self, job_id: int, attempt: int) -> Sighting:  # noqa: ARG002 - the port's
+    def place_for(self, job: JobState) -> str:  # noqa: ARG002 - the port's
+        """Wherever somebody else starts it."""
+        return "external"
+
+    def sees(self, place: str) -> bool:
+        """Only what nobody can see."""
+        return place == "external"
+
+    def problems(self) -> Mapping[str, str]:
+        """None: it never looks."""
+        return {}
+
+    async def follow(self) -> None:
+        """There is nothing to follow."""
+
+    async def observe(
+        self,
+        job: JobState,
+        attempt: int,
+        now: datetime,  # noqa: ARG002 - the port's
+    ) -> Sighting:
         """Unseen, always; callbacks alone say that it lives."""
         return Unseen()
 
-    async def stop(self, job_id: int, attempt: int, *, force: bool) -> None:
+    async def examine(
+        self,
+        job: JobState,
+        attempt: int,
+        seen: Sighting,
+    ) -> tuple[Sighting, Evidence | None]:
+        """There is nothing to look at closer."""
+        return seen, None
+
+    async def stop(self, job: JobState, attempt: int, *, force: bool) -> None:
         """Do nothing: the trainer hears of it in the answer to its next callback."""
 
     async def logs(  # the port's arguments: there is nothing to look up by them
@@ -37,6 +76,9 @@ class ExternalExecutor:
     ) -> str | None:
         """None: the output is wherever the launcher keeps it."""
         return None
+
+    def keep(self, jobs: Iterable[JobState]) -> None:
+        """Nothing is known of any."""
 
     async def close(self) -> None:
         """Nothing is held."""

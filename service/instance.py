@@ -69,4 +69,5 @@ def policy_of(settings: Settings) -> Policy:
         cancel_grace=settings.cancel_grace,
         stop_grace=settings.stop_grace,
         max_interruptions=settings.max_interruptions,
+        image_pull_grace=settings.image_pull_grace,
     )

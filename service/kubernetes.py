@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from projections.events import Evidence
 from projections.job import JobState
-from projections.objects import Object, is_deleting, name_of, part, text, uid_of
+from projections.objects import Object, is_deleting, name_of, newest, part, text, uid_of
 from projections.pods import TRAINER
-from projections.reconcile import Look, sight, sight_of_released
-from projections.objects import newest
 from projections.policy import Policy
-from projections.sighting import Sighting, Unreachable, Unseen
+from projections.reconcile import Look, sight, sight_of_released
+from projections.sighting import Sighting, Unreachable, Unseen, Waiting
 from service.cluster_client import (
     JOBS,
     SECRETS,
@@ -45,7 +45,9 @@ HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
 WARNING_SECONDS = 10.0
 EVIDENCE_SECONDS = 5.0
 EVIDENCE_LINES = 100
+UNREMARKABLE = frozenset({None, "scheduling", "container_creating"})
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
@@ -78,13 +80,15 @@ class KubernetesExecutor:
     """Makes Jobs, follows them and has them deleted; it remembers nothing that the log needs."""
 
     name = "kubernetes"
+    at_once = 32
 
     def __init__(
-        self, clusters: Clusters, *, image: str, log_id: str, policy: Policy, kubeconfig: str | None
+        self, clusters: Clusters, *, image: str, policy: Policy, kubeconfig: str | None = None
     ) -> None:
-        """Take the clusters; `log_id` tells our Jobs from those of another service."""
+        """Take the clusters, and the trainer's image."""
         self.news = News()
-        self._clusters, self._image, self._log_id = clusters, image, log_id
+        self.log_id = ""
+        self._clusters, self._image = clusters, image
         self._policy = policy
         self._reaches = {one.place: self._reach_of(one, kubeconfig) for one in clusters}
 
@@ -136,7 +140,7 @@ class KubernetesExecutor:
         name = names(launch.job_id, launch.attempt).job
         self._check_hold(reach, name)
         body = reach.template.render(
-            launch, cluster=reach.cluster, image=self._image, log_id=self._log_id
+            launch, cluster=reach.cluster, image=self._image, log_id=self.log_id
         )
         try:
             job = await self._make_job(reach, body)
@@ -282,8 +286,15 @@ class KubernetesExecutor:
         except ClusterRefusesError as error:
             raise ExecutorUnavailableError(str(error)) from error
 
-    async def evidence(self, job: JobState, attempt: int, seen: Sighting) -> Evidence | None:
-        """Return what the cluster shows now and may not show tomorrow."""
+    async def examine(
+        self, job: JobState, attempt: int, seen: Sighting
+    ) -> tuple[Sighting, Evidence | None]:
+        """Keep what the cluster shows now and may not show tomorrow; of mere steps nothing."""
+        if isinstance(seen, Waiting) and seen.reason in UNREMARKABLE:
+            return seen, None
+        return seen, await self._evidence(job, attempt, seen)
+
+    async def _evidence(self, job: JobState, attempt: int, seen: Sighting) -> Evidence | None:
         place = job.place if attempt == job.attempt else job.releasing_place
         uid = job.uid if attempt == job.attempt else job.releasing_uid
         identity = getattr(seen, "identity", None)
@@ -306,7 +317,7 @@ class KubernetesExecutor:
         for reach in self._reaches.values():
             job = reach.watch.view.job_named(name) or await reach.client.job(name)
             if job is None or text(part(job, "metadata", "annotations"), LOG_ANNOTATION) not in {
-                self._log_id,
+                self.log_id,
                 "",
             }:
                 continue
@@ -320,8 +331,9 @@ class KubernetesExecutor:
             return None
         return await reach.client.pod_log(name_of(pod), tail, TRAINER)
 
-    def keep(self, uids: set[str]) -> None:
-        """Forget what is gone, but for the Jobs of these uids."""
+    def keep(self, jobs: Iterable[JobState]) -> None:
+        """Forget what is gone, but for the Jobs of these."""
+        uids = {uid for job in jobs for uid in (job.uid, job.releasing_uid) if uid is not None}
         for reach in self._reaches.values():
             reach.watch.view.forget_all_but(uids)
             reach.absent &= uids
@@ -345,7 +357,7 @@ class KubernetesExecutor:
 
     def _is_of(self, there: Object, job: JobState) -> bool:
         meta = part(there, "metadata")
-        ours = text(part(meta, "annotations"), LOG_ANNOTATION) == self._log_id
+        ours = text(part(meta, "annotations"), LOG_ANNOTATION) == self.log_id
         return ours and text(part(meta, "labels"), "trace-id") == job.trace_id
 
 
@@ -371,7 +383,7 @@ def _refusal(error: ClusterRefusesError) -> LaunchHeldError | LaunchRefusedError
     return LaunchRefusedError(words)
 
 
-async def _within(work):  # type: ignore[no-untyped-def]
+async def _within(work: Awaitable[T]) -> T | None:
     """Return what the work brings within its time, or None: evidence is worth no waiting."""
     try:
         async with asyncio.timeout(EVIDENCE_SECONDS):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,13 @@ from typing import Any, BinaryIO
 
 import psutil
 
+from projections.events import Evidence
+from projections.job import JobState
 from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
 from service import shim
 from service.errors import SettingsError
-from service.executor import ExecutorUnavailableError, Launch, LaunchRefusedError
+from service.executor import ExecutorUnavailableError, Launch, LaunchRefusedError, News
+from service.last_words import LAST_WORDS_LINES, with_last_words
 
 Facts = dict[str, Any]
 
@@ -43,6 +46,7 @@ class LocalExecutor:
     """Runs attempts under one folder; whatever it knows of them is read from there."""
 
     name = "local"
+    at_once = 1
 
     def __init__(
         self, *, folder: Path, command: Sequence[str], slots: int = 1, identity: str = ""
@@ -51,6 +55,8 @@ class LocalExecutor:
 
         `identity` tells this folder from that of another machine.
         """
+        self.news = News()
+        self.log_id = ""
         self.place = f"local:{identity}"
         self._folder = folder.absolute()
         self._command = list(command)
@@ -92,20 +98,52 @@ class LocalExecutor:
         finally:
             self._launching.discard(run)
 
-    async def observe(self, job_id: int, attempt: int) -> Sighting:
-        """Return what can be seen of the attempt's process; once gone, its scratch is removed."""
-        return await asyncio.to_thread(self._look, self._run(job_id, attempt))
+    def place_for(self, job: JobState) -> str:  # noqa: ARG002 - all of them run here
+        """Return our own state folder's identity."""
+        return self.place
 
-    async def stop(self, job_id: int, attempt: int, *, force: bool) -> None:
+    def sees(self, place: str) -> bool:
+        """Whether it is our own state folder."""
+        return place == self.place
+
+    def problems(self) -> Mapping[str, str]:
+        """None: what cannot be read is told of each attempt."""
+        return {}
+
+    async def follow(self) -> None:
+        """There is nothing to follow: a look at the files is quick."""
+
+    async def observe(
+        self,
+        job: JobState,
+        attempt: int,
+        now: datetime,  # noqa: ARG002 - the files know the time
+    ) -> Sighting:
+        """Return what can be seen of the attempt's process; once gone, its scratch is removed."""
+        return await asyncio.to_thread(self._look, self._run(job.id, attempt))
+
+    async def examine(
+        self, job: JobState, attempt: int, seen: Sighting
+    ) -> tuple[Sighting, Evidence | None]:
+        """Keep what a process printed last before it ended badly: its log may be gone tomorrow."""
+        explained = job.result is not None or job.stop is not None
+        if not isinstance(seen, Gone) or seen.exit_code == 0 or seen.refused or explained:
+            return seen, None
+        return with_last_words(seen, await self.logs(job.id, attempt, LAST_WORDS_LINES) or "")
+
+    async def stop(self, job: JobState, attempt: int, *, force: bool) -> None:
         """Send SIGTERM to the trainer, or SIGKILL to it and its workers."""
         try:
-            await asyncio.to_thread(end, self._run(job_id, attempt), force=force)
+            await asyncio.to_thread(end, self._run(job.id, attempt), force=force)
         except OSError as error:
             raise ExecutorUnavailableError(f"The attempt cannot be told: {error}.") from error
 
     async def logs(self, job_id: int, attempt: int, tail: int | None) -> str | None:
         """Return the output, or its last `tail` lines; of a huge one only the last 4 MiB."""
         return await asyncio.to_thread(read_end, self._log(job_id, attempt), tail)
+
+    def keep(self, jobs: Iterable[JobState]) -> None:
+        """Nothing is known but what the files say."""
 
     async def close(self) -> None:
         """Nothing is held: keepers and trainers go on without the service."""
@@ -170,7 +208,7 @@ class LocalExecutor:
                     self._open.discard(run)
                 case Unseen():
                     taken += run in self._launching
-                case Alive() | Unreachable():
+                case _:
                     taken += 1
         return taken
 

@@ -81,7 +81,8 @@ async def serve(settings: Settings, on_ready: Callable[[Serving], None] | None =
 async def _trainings_that_go_on(instance: Instance) -> list[int]:
     """Return the jobs whose processes outlive this service, to be taken over by the next start."""
     try:
-        return [job.state.id for job in await instance.store.watched() if job.state.was_started]
+        watched = await instance.store.watched()
+        return [job.id for job in watched.jobs.values() if job.was_started]
     except StoreUnavailableError:
         return []
 
@@ -102,8 +103,9 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
         broken = asyncio.Event()
         database = await _open_database(stack, settings, broken)
         store = Store(database)
+        executor.log_id = await store.log_id()
         if drive:
-            folder.serves(await store.log_id())
+            folder.serves(executor.log_id)
         api_token = settings.api_token or folder.api_token()
         policy = policy_of(settings)
         senses = Senses(policy, imported=await store.imported())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,6 +22,17 @@ class Snapshot:
     """A job's state as read, and the database's time at that."""
 
     state: JobState
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The jobs that are looked after, by who is served first, where the log stood so."""
+
+    jobs: Mapping[int, JobState]
+    position: int
+    generation: int
+    """Which of the rebuilt projections it was read from."""
     now: datetime
 
 
@@ -62,11 +73,19 @@ class Store:
             rows = await session.rows("list_jobs", status, labels, below, limit)
         return [Snapshot(state_of(row["state"]), row["now"]) for row in rows]
 
-    async def watched(self) -> list[Snapshot]:
-        """Return every job that the supervisor looks after."""
+    async def watched(self, since: Watched | None = None) -> Watched:
+        """Return which jobs the supervisor looks after, and how they stand.
+
+        Only those that have changed are read again where it is told what was read `since` when.
+        """
         async with self.database.session() as session:
-            rows = await session.rows("watched_jobs")
-        return [Snapshot(state_of(row["state"]), row["now"]) for row in rows]
+            seen = (since.position, since.generation) if since is not None else (0, 0)
+            row = await session.row("watched_jobs", *seen)
+        assert row is not None  # noqa: S101 - the statement always answers one row
+        known = dict(since.jobs) if since is not None else {}
+        known |= {job.id: job for job in map(state_of, row["changed"])}
+        jobs = {job_id: known[job_id] for job_id in row["ids"]}
+        return Watched(jobs, row["position"], row["generation"], row["now"])
 
     async def events(
         self, job_id: int, *, after: int, type_name: str | None, limit: int
