@@ -32,7 +32,7 @@ class ExternalExecutor:
     async def launch(self, launch: Launch) -> None:
         """Do nothing: the callback token goes to whoever starts the trainer."""
 
-    def place_for(self, job: JobState) -> str:  # noqa: ARG002 - the port's
+    def place_for(self, job: JobState) -> str:
         """Wherever somebody else starts it."""
         return "external"
 
@@ -51,7 +51,7 @@ class ExternalExecutor:
         self,
         job: JobState,
         attempt: int,
-        now: datetime,  # noqa: ARG002 - the port's
+        now: datetime,
     ) -> Sighting:
         """Unseen, always; callbacks alone say that it lives."""
         return Unseen()
@@ -70,9 +70,9 @@ class ExternalExecutor:
 
     async def logs(  # the port's arguments: there is nothing to look up by them
         self,
-        job_id: int,  # noqa: ARG002
-        attempt: int,  # noqa: ARG002
-        tail: int | None,  # noqa: ARG002
+        job_id: int,
+        attempt: int,
+        tail: int | None,
     ) -> str | None:
         """None: the output is wherever the launcher keeps it."""
         return None

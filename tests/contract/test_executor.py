@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from projections.job import JobState
 from projections.sighting import Alive, Gone, Unseen
 from service.executor import Executor, Launch
 from service.external import ExternalExecutor
 from service.local import LocalExecutor
+from tests.given import START
 from tests.polling import eventually
 
+JOB = JobState(id=7)
 WAITS = "import sys, time; print('hello'); time.sleep(60)"
 
 
@@ -31,13 +34,13 @@ async def executor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     made: Executor = request.param(tmp_path)
     yield made
     for attempt in (1, 2):
-        await made.stop(7, attempt, force=True)
+        await made.stop(JOB, attempt, force=True)
         await eventually(partial(absent, made, attempt))
     await made.close()
 
 
 async def absent(executor: Executor, attempt: int) -> bool:
-    return isinstance(await executor.observe(7, attempt), Unseen | Gone)
+    return isinstance(await executor.observe(JOB, attempt, START), Unseen | Gone)
 
 
 def attempt(number: int = 1) -> Launch:
@@ -50,29 +53,29 @@ def test_it_has_a_name_and_its_check_passes_where_it_can_work(executor: Executor
 
 
 async def test_what_was_never_launched_is_unseen_and_has_no_logs(executor: Executor) -> None:
-    assert await executor.observe(7, 1) == Unseen()
+    assert await executor.observe(JOB, 1, START) == Unseen()
     assert await executor.logs(7, 1, None) is None
     assert await executor.logs(7, 1, 10) is None
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["gently", "with force"])
 async def test_stopping_what_is_absent_does_nothing(executor: Executor, force: bool) -> None:
-    await executor.stop(7, 1, force=force)
-    assert await executor.observe(7, 1) == Unseen()
+    await executor.stop(JOB, 1, force=force)
+    assert await executor.observe(JOB, 1, START) == Unseen()
 
 
 async def test_launching_twice_is_launching_once(executor: Executor) -> None:
     await executor.launch(attempt())
-    first = await executor.observe(7, 1)
+    first = await executor.observe(JOB, 1, START)
     await executor.launch(attempt())
-    assert await executor.observe(7, 1) == first
+    assert await executor.observe(JOB, 1, START) == first
 
 
 async def test_attempts_are_apart(executor: Executor) -> None:
     await executor.launch(attempt(1))
-    assert await executor.observe(7, 2) == Unseen()
-    await executor.stop(7, 2, force=True)
-    assert not isinstance(await executor.observe(7, 1), Gone)
+    assert await executor.observe(JOB, 2, START) == Unseen()
+    await executor.stop(JOB, 2, force=True)
+    assert not isinstance(await executor.observe(JOB, 1, START), Gone)
 
 
 async def test_a_launched_attempt_takes_one_of_the_slots_if_they_are_counted(
@@ -86,15 +89,15 @@ async def test_a_launched_attempt_takes_one_of_the_slots_if_they_are_counted(
 
 async def test_what_was_seen_alive_is_seen_gone_after_a_forced_stop(executor: Executor) -> None:
     await executor.launch(attempt())
-    if not isinstance(await executor.observe(7, 1), Alive):
+    if not isinstance(await executor.observe(JOB, 1, START), Alive):
         return  # it sees nothing, so it promises nothing
-    await executor.stop(7, 1, force=True)
+    await executor.stop(JOB, 1, force=True)
     await eventually(partial(absent, executor, 1))
-    assert isinstance(await executor.observe(7, 1), Gone)
+    assert isinstance(await executor.observe(JOB, 1, START), Gone)
 
 
 async def test_closing_lets_running_attempts_go_on(executor: Executor) -> None:
     await executor.launch(attempt())
-    before = await executor.observe(7, 1)
+    before = await executor.observe(JOB, 1, START)
     await executor.close()
-    assert await executor.observe(7, 1) == before
+    assert await executor.observe(JOB, 1, START) == before

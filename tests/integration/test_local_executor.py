@@ -16,13 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
+from projections.job import JobState
 from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
 from service import local, shim
 from service.errors import SettingsError
 from service.executor import ExecutorUnavailableError, Launch, LaunchRefusedError
 from service.local import LocalExecutor
+from tests.given import START
 from tests.polling import eventually
 
+JOB = JobState(id=7)
 WAITS = "import time; print('started', flush=True); time.sleep(60)"
 SECRET = "do-not-tell-0123456789"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -68,7 +71,7 @@ def facts(folder: Path, name: str = "process.json") -> dict[str, Any]:
 
 async def gone(executor: LocalExecutor, number: int = 1) -> Gone:
     async def seen() -> Gone | None:
-        sighting = await executor.observe(7, number)
+        sighting = await executor.observe(JOB, number, START)
         return sighting if isinstance(sighting, Gone) else None
 
     found = await eventually(seen)
@@ -135,7 +138,7 @@ async def test_a_gentle_stop_asks_the_trainer_and_leaves_the_rest_to_it(make: Ma
     )
     await executor.launch(attempt())
     await output(executor)
-    await executor.stop(7, 1, force=False)
+    await executor.stop(JOB, 1, force=False)
     assert await gone(executor) == Gone(exit_code=42)
 
 
@@ -148,9 +151,9 @@ async def test_force_ends_a_trainer_that_will_not_hear(make: Make) -> None:
     )
     await executor.launch(attempt())
     await output(executor)
-    await executor.stop(7, 1, force=False)
-    assert isinstance(await executor.observe(7, 1), Alive)
-    await executor.stop(7, 1, force=True)
+    await executor.stop(JOB, 1, force=False)
+    assert isinstance(await executor.observe(JOB, 1, START), Alive)
+    await executor.stop(JOB, 1, force=True)
     assert await gone(executor) == Gone(signal=signal.SIGKILL)
 
 
@@ -224,7 +227,7 @@ async def test_two_executors_at_once_start_it_once(make: Make) -> None:
     for number in range(1, 6):
         launch = attempt(number)
         await asyncio.gather(one.launch(launch), two.launch(launch), one.launch(launch))
-        assert await one.observe(7, number) == await two.observe(7, number)
+        assert await one.observe(JOB, number, START) == await two.observe(JOB, number, START)
         assert await output(one, number) == "started\n"
 
 
@@ -234,7 +237,7 @@ async def test_three_services_at_once_start_it_once(make: Make, tmp_path: Path) 
         await launched(each)
         kill(each)
     assert await output(make()) == "started\n"
-    assert isinstance(await make().observe(7, 1), Alive)
+    assert isinstance(await make().observe(JOB, 1, START), Alive)
 
 
 async def test_launching_what_has_ended_starts_nothing(make: Make) -> None:
@@ -242,7 +245,7 @@ async def test_launching_what_has_ended_starts_nothing(make: Make) -> None:
     await executor.launch(attempt())
     first = await gone(executor)
     await executor.launch(attempt())
-    assert await executor.observe(7, 1) == first
+    assert await executor.observe(JOB, 1, START) == first
     assert await output(executor) == "once\n"
 
 
@@ -297,11 +300,11 @@ async def test_an_attempt_outlives_a_killed_service_and_its_end_is_seen_by_the_n
     await launched(crashed)
     kill(crashed)
     successor = make()
-    seen = await successor.observe(7, 1)
+    seen = await successor.observe(JOB, 1, START)
     assert isinstance(seen, Alive)
     assert seen.handle == f"pid {facts(tmp_path)['trainer']['pid']}"
     assert await successor.free_slots() == 0
-    await successor.stop(7, 1, force=False)
+    await successor.stop(JOB, 1, force=False)
     assert await gone(successor) == Gone(signal=signal.SIGTERM)
     assert await successor.free_slots() == 1
 
@@ -312,7 +315,7 @@ async def test_an_end_that_no_service_saw_is_still_known(make: Make, tmp_path: P
     kill(crashed)
     os.kill(facts(tmp_path)["trainer"]["pid"], signal.SIGUSR1)
     await eventually((run_of(tmp_path) / "exit.json").exists)
-    assert await make().observe(7, 1) == Gone(signal=signal.SIGUSR1)
+    assert await make().observe(JOB, 1, START) == Gone(signal=signal.SIGUSR1)
 
 
 async def test_without_its_shim_a_trainer_goes_on_and_later_nobody_saw_its_end(
@@ -323,9 +326,9 @@ async def test_without_its_shim_a_trainer_goes_on_and_later_nobody_saw_its_end(
     await output(executor)
     os.kill(facts(tmp_path)["shim"]["pid"], signal.SIGKILL)
     await eventually(lambda: shim.started(facts(tmp_path)["shim"]["pid"]) is None)
-    assert isinstance(await executor.observe(7, 1), Alive)
+    assert isinstance(await executor.observe(JOB, 1, START), Alive)
     assert await executor.free_slots() == 0
-    await executor.stop(7, 1, force=True)
+    await executor.stop(JOB, 1, force=True)
     seen = await gone(executor)
     assert (seen.exit_code, seen.signal, seen.machine_lost) == (None, None, False)
     assert "nobody saw its end" in seen.message
@@ -349,7 +352,7 @@ async def test_a_shim_killed_at_any_step_never_leaves_a_trainer_unseen(
     altered(run, step, WAITS).wait()
     said = (run / "log").read_bytes
     await eventually(lambda: b"started" in said() or not naming(run))
-    assert expected in repr(await make().observe(7, 1))
+    assert expected in repr(await make().observe(JOB, 1, START))
     assert (expected == "Alive") == (b"started" in said())
 
 
@@ -383,7 +386,7 @@ async def test_a_shim_that_is_told_to_end_stays_with_its_trainer(
     executor = make()
     await executor.launch(attempt())
     os.kill(facts(tmp_path)["shim"]["pid"], number)
-    await executor.stop(7, 1, force=True)
+    await executor.stop(JOB, 1, force=True)
     assert await gone(executor) == Gone(signal=signal.SIGKILL)
 
 
@@ -396,7 +399,7 @@ async def test_between_the_trainers_death_and_its_written_end_it_is_alive(
     os.kill(process["shim"]["pid"], signal.SIGSTOP)
     os.kill(process["trainer"]["pid"], signal.SIGKILL)
     await eventually(lambda: shim.started(process["trainer"]["pid"]) is None)
-    assert isinstance(await executor.observe(7, 1), Alive)
+    assert isinstance(await executor.observe(JOB, 1, START), Alive)
     os.kill(process["shim"]["pid"], signal.SIGCONT)
     assert await gone(executor) == Gone(signal=signal.SIGKILL)
 
@@ -412,7 +415,7 @@ async def test_an_end_written_while_we_look_is_seen(
         return None
 
     monkeypatch.setattr(shim, "started", leaves_as_we_look)
-    assert await make().observe(7, 1) == Gone(exit_code=4)
+    assert await make().observe(JOB, 1, START) == Gone(exit_code=4)
 
 
 async def test_a_claim_whose_shim_is_gone_was_an_interrupted_launch(
@@ -421,7 +424,7 @@ async def test_a_claim_whose_shim_is_gone_was_an_interrupted_launch(
     write_facts(tmp_path, "claim", shim=dead())
     executor = make()
     await executor.launch(attempt())
-    seen = await executor.observe(7, 1)
+    seen = await executor.observe(JOB, 1, START)
     assert isinstance(seen, Gone)
     assert "launch was interrupted" in seen.message
     assert await executor.free_slots() == 1
@@ -429,7 +432,7 @@ async def test_a_claim_whose_shim_is_gone_was_an_interrupted_launch(
 
 async def test_a_claim_whose_shim_lives_is_alive(make: Make, tmp_path: Path) -> None:
     write_facts(tmp_path, "claim", shim=shim.identity(os.getpid()))
-    assert isinstance(await make().observe(7, 1), Alive)
+    assert isinstance(await make().observe(JOB, 1, START), Alive)
     (run_of(tmp_path) / "claim").unlink()
 
 
@@ -439,7 +442,7 @@ async def test_a_damaged_claim_was_an_interrupted_launch(
 ) -> None:
     run_of(tmp_path).mkdir(parents=True)
     (run_of(tmp_path) / "claim").write_text(text)
-    seen = await make().observe(7, 1)
+    seen = await make().observe(JOB, 1, START)
     assert isinstance(seen, Gone)
     assert "launch was interrupted" in seen.message
 
@@ -451,9 +454,9 @@ async def test_a_recycled_pid_is_not_ours_and_is_never_signalled(
     impostor = shim.identity(stranger.pid) | {"start": "1"}
     write_facts(tmp_path, "process.json", trainer=impostor, shim=impostor)
     executor = make()
-    assert isinstance(await executor.observe(7, 1), Gone)
-    await executor.stop(7, 1, force=False)
-    await executor.stop(7, 1, force=True)
+    assert isinstance(await executor.observe(JOB, 1, START), Gone)
+    await executor.stop(JOB, 1, force=False)
+    await executor.stop(JOB, 1, force=True)
     assert shim.started(stranger.pid) is not None
     kill(stranger)
     assert stranger.returncode == -signal.SIGKILL
@@ -463,7 +466,7 @@ async def test_a_zombie_is_gone(make: Make, tmp_path: Path) -> None:
     process = waiting()
     write_facts(tmp_path, "process.json", trainer=shim.identity(process.pid), shim=dead())
     executor = make()
-    assert isinstance(await executor.observe(7, 1), Alive)
+    assert isinstance(await executor.observe(JOB, 1, START), Alive)
     os.killpg(process.pid, signal.SIGKILL)
     assert "nobody saw its end" in (await gone(executor)).message
     assert process.returncode is None  # nobody has reaped it: it is one
@@ -476,10 +479,10 @@ async def test_after_a_restart_of_the_machine_it_is_lost_even_if_the_numbers_fit
     me = shim.identity(os.getpid())
     write_facts(tmp_path, "process.json", trainer=me, shim=me, boot="another")
     executor = make()
-    seen = await executor.observe(7, 1)
+    seen = await executor.observe(JOB, 1, START)
     assert isinstance(seen, Gone)
     assert seen.machine_lost
-    await executor.stop(7, 1, force=True)
+    await executor.stop(JOB, 1, force=True)
 
 
 async def test_without_a_boot_id_the_time_of_the_boot_tells(
@@ -488,7 +491,7 @@ async def test_without_a_boot_id_the_time_of_the_boot_tells(
     monkeypatch.setattr(shim, "boot_id", lambda: None)
     me = shim.identity(os.getpid())
     write_facts(tmp_path, "process.json", trainer=me, shim=me, at=psutil.boot_time() - 60)
-    seen = await make().observe(7, 1)
+    seen = await make().observe(JOB, 1, START)
     assert isinstance(seen, Gone)
     assert seen.machine_lost
 
@@ -496,14 +499,14 @@ async def test_without_a_boot_id_the_time_of_the_boot_tells(
 async def test_an_end_written_before_the_restart_counts(make: Make, tmp_path: Path) -> None:
     write_facts(tmp_path, "process.json", trainer=dead(), shim=dead(), boot="another")
     write_facts(tmp_path, "exit.json", exit_code=0, signal=None, boot="another")
-    assert await make().observe(7, 1) == Gone(exit_code=0)
+    assert await make().observe(JOB, 1, START) == Gone(exit_code=0)
 
 
 async def test_files_that_cannot_be_read_say_nothing_about_the_process(
     make: Make, tmp_path: Path
 ) -> None:
     (run_of(tmp_path) / "exit.json").mkdir(parents=True)
-    assert isinstance(await make().observe(7, 1), Unreachable)
+    assert isinstance(await make().observe(JOB, 1, START), Unreachable)
 
 
 @linux
@@ -598,7 +601,7 @@ async def test_scratch_is_there_while_it_lives_and_removed_when_it_is_gone(
     await output(executor)
     scratch = tmp_path / "work" / "job-7" / "attempt-1"
     assert [path.name for path in scratch.iterdir()] == ["dataset"]
-    await executor.stop(7, 1, force=True)
+    await executor.stop(JOB, 1, force=True)
     await gone(executor)
     assert not scratch.exists()
 
@@ -622,7 +625,7 @@ async def test_slots_are_those_not_taken_by_the_living_after_a_restart_too(make:
     await executor.launch(attempt(2))
     assert await executor.free_slots() == await make(slots=3).free_slots() == 1
     assert await make(slots=1).free_slots() == 0
-    await executor.stop(7, 1, force=True)
+    await executor.stop(JOB, 1, force=True)
     await gone(executor, 1)
     assert await executor.free_slots() == await make(slots=3).free_slots() == 2
 
@@ -737,7 +740,7 @@ async def test_a_folder_that_cannot_be_written_may_be_writable_later(tmp_path: P
     executor = LocalExecutor(folder=tmp_path, command=python("pass"))
     with pytest.raises(ExecutorUnavailableError):
         await executor.launch(attempt())
-    assert await executor.observe(7, 1) == Unseen()
+    assert await executor.observe(JOB, 1, START) == Unseen()
     blocked.unlink()
     await executor.launch(attempt())
     assert await gone(executor) == Gone(exit_code=0)
@@ -748,7 +751,7 @@ async def test_an_environment_that_no_process_can_have_is_refused(make: Make, va
     executor = make()
     with pytest.raises(LaunchRefusedError):
         await executor.launch(attempt(BAD=value))
-    assert await executor.observe(7, 1) == Unseen()
+    assert await executor.observe(JOB, 1, START) == Unseen()
 
 
 async def test_a_keeper_that_cannot_run_is_told_at_once(
