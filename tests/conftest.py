@@ -18,6 +18,8 @@ from service.logs import configure_logs
 from service.postgres import migrate
 from service.serving import serving
 from service.settings import Settings
+from tests.cluster.clients import Kube, kube_of
+from tests.cluster.cluster import Cluster, running_cluster
 from tests.http import Api
 
 configure_logs("WARNING")
@@ -101,3 +103,17 @@ async def start_service(database: str, tmp_path: Path) -> AsyncIterator[StartSer
 async def api(start_service: StartService) -> Api:
     """A service with executor `external` and the default settings."""
     return await start_service()
+
+
+@pytest_asyncio.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    """A Kubernetes cluster of this test's own, served over HTTP."""
+    async with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest_asyncio.fixture
+async def kube(cluster: Cluster) -> AsyncIterator[Kube]:
+    """The cluster's administrator's client."""
+    async with kube_of(cluster) as kube:
+        yield kube
