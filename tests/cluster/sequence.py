@@ -42,12 +42,10 @@ def _facts(body: Object) -> dict[str, str]:
 
 def _facts_of_job(status: Object) -> dict[str, str]:
     facts = {name: f"{name} {status[name]}" for name in COUNTS if name in status}
-    for name in ("startTime", "completionTime"):
-        if name in status:
-            facts[name] = name
+    facts |= {name: name for name in ("startTime", "completionTime") if name in status}
     uncounted = status.get("uncountedTerminatedPods") or {}
-    for name, uids in uncounted.items():
-        facts[f"uncounted {name}"] = f"uncounted {name} {len(uids)}"
+    waiting = {f"uncounted {name}": len(uids) for name, uids in uncounted.items()}
+    facts |= {name: f"{name} {number}" for name, number in waiting.items()}
     return facts | _conditions(status)
 
 

@@ -18,7 +18,17 @@ from tests.cluster.steps import Steps
 from tests.cluster.target import Target, target_of
 from tests.cluster.watching import Watches
 
-VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "linux/amd64"}
+VERSION = {
+    "major": "1",
+    "minor": "36",
+    "gitVersion": "v1.36.2",
+    "gitCommit": "0" * 40,
+    "gitTreeState": "clean",
+    "buildDate": "2026-06-09T12:00:00Z",
+    "goVersion": "go1.26.3",
+    "compiler": "gc",
+    "platform": "linux/amd64",
+}
 OPEN = frozenset({"/livez", "/readyz", "/healthz", "/version"})
 
 
