@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
+
+import aiohttp
+from yarl import URL
 
 from tests.cluster.access import ADMIN, Access
 from tests.cluster.faults import Faults
@@ -79,6 +82,18 @@ class Cluster(Steps):
         """Send any text as a line into every watch of `jobs` or `pods`, now."""
         self.faults.say(plural, line)
         self.watches.poke()
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
+        """Read paths as the administrator, as plain JSON."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with aiohttp.ClientSession(self.url, headers=headers) as session:
+
+            async def read(path: str) -> Any:
+                async with session.get(URL(path, encoded=True)) as answer:
+                    return await answer.json()
+
+            yield read
 
     async def stop(self) -> None:
         """The API server is away; the cluster goes on."""

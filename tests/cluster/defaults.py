@@ -21,6 +21,7 @@ from tests.cluster.objects import (
     random_suffix,
     uid_of,
 )
+from tests.cluster.refusals import bad_request
 from tests.cluster.validation import amount
 
 GONE_NODE_TOLERANCE = 300
@@ -35,6 +36,24 @@ def with_defaults(resource: Resource, body: Object) -> Object:
     if resource is SECRETS:
         return _secret(body)
     return body
+
+
+def with_name(body: Any, namespace: str) -> Object:
+    """The object with its namespace and, where it asks for one, a generated name."""
+    if not isinstance(body, dict):
+        raise bad_request("the object provided is unrecognized (must be of type Object)")
+    metadata = dict(body.get("metadata") or {})
+    for ours in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp"):
+        metadata.pop(ours, None)
+    named = metadata.setdefault("namespace", namespace)
+    if named != namespace:
+        raise bad_request(
+            f"the namespace of the provided object does not match the namespace sent on the "
+            f"request ({named} != {namespace})"
+        )
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = metadata["generateName"] + random_suffix()
+    return {**body, "metadata": metadata}
 
 
 def pod_of(job: Object) -> Object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tests.cluster import containers
 from tests.cluster.containers import Write
 from tests.cluster.control import Control
+from tests.cluster.defaults import with_defaults, with_name
 from tests.cluster.deletion import delete, delete_pod
 from tests.cluster.objects import (
     JOBS,
@@ -59,6 +60,13 @@ class Steps(Control):
         self.logs: dict[str, bytearray] = {}
 
     # What is there
+
+    def add_job(self, body: Object) -> Object:
+        """Make a Job as `kubectl create` does, without HTTP."""
+        made = with_defaults(JOBS, with_name(body, self.namespace))
+        self.store.create(JOBS, made)
+        self.settle()
+        return self.job(name_of(made))
 
     def job(self, job: Ref) -> Object:
         """The Job as it is now."""

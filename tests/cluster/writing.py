@@ -9,7 +9,7 @@ from aiohttp import web
 
 from tests.cluster import deletion
 from tests.cluster.access import User, review
-from tests.cluster.defaults import with_defaults
+from tests.cluster.defaults import with_defaults, with_name
 from tests.cluster.objects import (
     JOBS,
     NAMESPACES,
@@ -19,7 +19,6 @@ from tests.cluster.objects import (
     Resource,
     copied,
     name_of,
-    random_suffix,
     uid_of,
 )
 from tests.cluster.patches import apply_json_patch, merge
@@ -155,24 +154,6 @@ def is_dry(request: web.Request) -> bool:
     if wanted and wanted != ["All"]:
         raise Refusal(422, "Invalid", f'dryRun: Unsupported value: "{wanted[0]}"')
     return bool(wanted)
-
-
-def with_name(body: Any, namespace: str) -> Object:
-    """The object with its namespace and, where it asks for one, a generated name."""
-    if not isinstance(body, dict):
-        raise bad_request("the object provided is unrecognized (must be of type Object)")
-    metadata = dict(body.get("metadata") or {})
-    for ours in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp"):
-        metadata.pop(ours, None)
-    named = metadata.setdefault("namespace", namespace)
-    if named != namespace:
-        raise bad_request(
-            f"the namespace of the provided object does not match the namespace sent on the "
-            f"request ({named} != {namespace})"
-        )
-    if not metadata.get("name") and metadata.get("generateName"):
-        metadata["name"] = metadata["generateName"] + random_suffix()
-    return {**body, "metadata": metadata}
 
 
 def warning(text: str) -> dict[str, str]:

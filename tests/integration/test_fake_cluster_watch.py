@@ -80,7 +80,7 @@ async def test_a_forgotten_version_is_gone(cluster: Cluster, kube: Kube) -> None
     with pytest.raises(ApiException) as refusal:
         await collect(kube, resource_version=version)
     assert refusal.value.status == 410
-    assert refusal.value.reason.startswith("Expired: too old resource version: ")
+    assert str(refusal.value.reason).startswith("Expired: too old resource version: ")
 
 
 async def test_a_history_is_bounded() -> None:
@@ -167,6 +167,7 @@ async def test_an_answer_of_trouble_has_its_status(
     with pytest.raises(ApiException) as refusal:
         await kube.read_job()
     assert refusal.value.status == status
+    assert refusal.value.headers is not None
     assert refusal.value.headers["Retry-After"] == "7"
     cluster.faults.answer(status, times=1, watches=True)
     with pytest.raises(ApiException) as told:
