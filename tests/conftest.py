@@ -18,7 +18,6 @@ from service.logs import configure_logs
 from service.postgres import migrate
 from service.serving import serving
 from service.settings import Settings
-from tests.cluster.clients import Kube, kube_of
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.http import Api
 
@@ -110,10 +109,3 @@ async def cluster() -> AsyncIterator[Cluster]:
     """A Kubernetes cluster of this test's own, served over HTTP."""
     async with running_cluster() as cluster:
         yield cluster
-
-
-@pytest_asyncio.fixture
-async def kube(cluster: Cluster) -> AsyncIterator[Kube]:
-    """The cluster's administrator's client."""
-    async with kube_of(cluster) as kube:
-        yield kube

@@ -35,12 +35,11 @@ class Kube:
 @asynccontextmanager
 async def kube_of(cluster: Cluster, token: str | None = None) -> AsyncIterator[Kube]:
     """A client of this cluster, by default its administrator's."""
-    made: Any = client
-    configuration = made.Configuration(host=cluster.url)
+    configuration = client.Configuration(host=cluster.url)
     configuration.api_key = {"BearerToken": f"Bearer {token or cluster.token}"}
-    async with made.ApiClient(configuration) as api:
-        batch, core = made.BatchV1Api(api), made.CoreV1Api(api)
-        yield Kube(batch, core, made.AuthorizationV1Api(api), cluster.namespace)
+    async with client.ApiClient(configuration) as api:
+        batch, core = client.BatchV1Api(api), client.CoreV1Api(api)
+        yield Kube(batch, core, client.AuthorizationV1Api(api), cluster.namespace)
 
 
 def job_body(name: str = "train-1", **parts: Any) -> Object:
@@ -107,8 +106,7 @@ async def watching(kube: Kube, **options: Any) -> AsyncIterator[Streams]:
 async def _write_down(
     streams: Streams, name: str, call: Any, namespace: str, version: str, options: Object
 ) -> None:
-    made: Any = Watch
-    async with made("object") as watch:
+    async with Watch("object") as watch:
         asked = {"resource_version": version, "timeout_seconds": 60, **options}
         async for event in watch.stream(call, namespace, **asked):
             if event["type"] != "BOOKMARK":

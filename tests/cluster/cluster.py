@@ -11,14 +11,14 @@ from yarl import URL
 
 from tests.cluster.access import ADMIN, Access
 from tests.cluster.faults import Faults
+from tests.cluster.nodes import NodeSteps
 from tests.cluster.objects import NAMESPACES, Clock, real_time
 from tests.cluster.server import Asked, Server
-from tests.cluster.steps import Steps
 from tests.cluster.watching import Watches
 
 
-class Cluster(Steps):
-    """Everything in one: the steps of `Steps`, `faults`, `admission`, roles and the server."""
+class Cluster(NodeSteps):
+    """Everything in one: the steps, `faults`, `admission`, roles and the server."""
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ def set_pod_condition(
         "lastProbeTime": None,
         "lastTransitionTime": known["lastTransitionTime"] if known and kept else now,
     }
+    if kind == "PodScheduled" and status == "False":
+        made["observedGeneration"] = pod["metadata"]["generation"]
     if reason:
         made["reason"] = reason
     if message:

@@ -100,6 +100,10 @@ def disrupted(reason: str, message: str, now: str) -> Write:
     )
 
 
+def spared(now: str) -> Write:
+    return lambda pod: set_pod_condition(pod, "DisruptionTarget", "False", now)
+
+
 def node_not_ready(now: str) -> Write:
     """Nothing is known of the node: the phase stays, only Ready turns false."""
     return lambda pod: set_pod_condition(pod, "Ready", "False", now)

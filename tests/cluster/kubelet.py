@@ -101,8 +101,10 @@ class Kubelet:
             self._kill(uid)
         else:
             self._cluster.start(pod)
-        await self._read(uid, process)
+        reading = asyncio.create_task(self._read(uid, process))
         code = await process.wait()
+        self._kill(uid)  # what the command has left behind goes with its container
+        await reading
         self._processes.pop(uid, None)
         await self._report(uid, 128 - code if code < 0 else code)
 

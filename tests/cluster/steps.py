@@ -1,4 +1,4 @@
-"""What happens in a cluster, each thing one call: to pods, to Jobs, to nodes.
+"""What happens in a cluster, each thing one call: to pods and to Jobs.
 
 A step takes a pod's name, a Job's name (its newest pod is meant) or the object itself.
 """
@@ -11,13 +11,13 @@ from tests.cluster.control import Control
 from tests.cluster.defaults import with_defaults, with_name
 from tests.cluster.deletion import delete, delete_pod
 from tests.cluster.objects import (
+    EVENTS,
     JOBS,
     PODS,
     Clock,
     Object,
     copied,
     has_started,
-    is_deleting,
     is_over,
     is_running,
     name_of,
@@ -34,9 +34,7 @@ NO_GPU = (
     "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
 )
 LOW_ON_MEMORY = "The node was low on resource: memory."
-NODE_SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
 PREEMPTING = "default-scheduler: preempting to accommodate a higher priority pod"
-TAINTED = "Taint manager: deleting due to NoExecute taint"
 GPU_GONE = (
     "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. "
     "Requested: 1, Available: 0, which is unexpected"
@@ -92,6 +90,11 @@ class Steps(Control):
     def log(self, ref: Ref, text: str) -> None:
         """Let the pod's container print this."""
         self.logs.setdefault(uid_of(self.pod(ref)), bytearray()).extend(text.encode())
+
+    def forget_events(self) -> None:
+        """Let every Event's hour be over."""
+        for (namespace, name), _ in self.store.select(EVENTS, None, Selector()):
+            self.store.remove(EVENTS, namespace, name)
 
     # The scheduler
 
@@ -204,6 +207,17 @@ class Steps(Control):
         """The container waits for any other reason: `CreateContainerError`, `PodInitializing` …"""
         return self._wait(self._created(ref), reason, message)
 
+    def threaten(
+        self, ref: Ref, reason: str = "PreemptionByScheduler", message: str = ""
+    ) -> Object:
+        """The pod is marked for disruption, and nothing else happens to it."""
+        write = containers.disrupted(reason, message or PREEMPTING, self.now)
+        return self._settled(self._write(self.pod(ref), write))
+
+    def spare(self, ref: Ref) -> Object:
+        """The disruption did not come: its condition is cleared."""
+        return self._settled(self._write(self.pod(ref), containers.spared(self.now)))
+
     # Deletion
 
     def drain(self, ref: Ref, code: int | None = 143) -> Object:
@@ -262,55 +276,6 @@ class Steps(Control):
             if job is not None:
                 self.touch(job)
         self.settle()
-
-    # Nodes
-
-    def lose_node(self, node: str) -> None:
-        """The node is silent: its pods stay Running and turn not ready."""
-        self.lost_nodes.add(node)
-        for pod in self.pods_on(node):
-            if not is_over(pod):
-                unready = self._write(pod, containers.node_not_ready(self.now))
-                self.recorder.by_controller(
-                    unready, "Warning", "NodeNotReady", "Node is not ready", "node-controller"
-                )
-        self.settle()
-
-    def taint_node(self, node: str) -> None:
-        """The tolerations of the lost node's pods are over: they are deleted, and never go."""
-        for pod in self.pods_on(node):
-            if is_over(pod) or is_deleting(pod):
-                continue
-            said = f"Marking for deletion Pod {namespace_of(pod)}/{name_of(pod)}"
-            self.recorder.by_controller(
-                pod, "Normal", "TaintManagerEviction", said, "taint-eviction-controller"
-            )
-            write = containers.disrupted("DeletionByTaintManager", TAINTED, self.now)
-            delete_pod(self.store, self._write(pod, write))
-        self.settle()
-
-    def return_node(self, node: str) -> None:
-        """The node is back; what runs there is ready again, what was deleted begins to stop."""
-        self.lost_nodes.discard(node)
-        for pod in self.pods_on(node):
-            if not is_over(pod) and not is_deleting(pod):
-                self._write(pod, containers.node_ready(self.now))
-            else:
-                self._pods[uid_of(pod)] = None
-        self.settle()
-
-    def remove_node(self, node: str) -> None:
-        """The Node object is deleted: PodGC gives its pods up, at once."""
-        self.nodes.remove(node)
-        for pod in self.pods_on(node):
-            delete_pod(self.store, self._write(pod, containers.given_up(self.now)), 0)
-        self.settle()
-
-    def shut_down_node(self, node: str) -> None:
-        """The node shuts down in good order and ends its pods."""
-        for pod in self.pods_on(node):
-            if not is_over(pod):
-                self.evict(pod, reason="Terminated", message=NODE_SHUTDOWN)
 
     # How each is done
 

@@ -14,9 +14,10 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiException
 
 from tests.cluster.clients import Kube, job_body, kube_of
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.objects import JOBS
+from tests.polling import eventually
 
 ROLE = [
     {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "watch"]},
@@ -434,8 +435,7 @@ async def test_a_status_changes_only_by_its_subresource(cluster: Cluster, kube: 
 
 
 async def test_an_old_version_cannot_overwrite(cluster: Cluster, kube: Kube) -> None:
-    job = await kube.read_job() if cluster.store.find(JOBS, kube.namespace, "train-1") else None
-    job = job or await kube.create_job()
+    job = await kube.create_job()
     with pytest.raises(ApiException) as refusal:
         await kube.batch.replace_namespaced_job("train-1", kube.namespace, job)
     assert refusal.value.status == 409
@@ -444,14 +444,14 @@ async def test_an_old_version_cannot_overwrite(cluster: Cluster, kube: Kube) -> 
 
 async def test_a_kubeconfig_leads_to_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
     path = write_kubeconfig(tmp_path / "config", gpu=cluster)
-    made: Any = kubernetes_client
-    configuration = made.Configuration()
-    load: Any = config.load_kube_config
-    await load(config_file=str(path), context="gpu", client_configuration=configuration)
-    async with made.ApiClient(configuration) as api:
-        version = await made.VersionApi(api).get_code()
-        listed = await made.BatchV1Api(api).list_namespaced_job(cluster.namespace)
-        namespace = await made.CoreV1Api(api).read_namespace("training")
+    configuration = kubernetes_client.Configuration()
+    await config.load_kube_config(
+        config_file=str(path), context="gpu", client_configuration=configuration
+    )
+    async with kubernetes_client.ApiClient(configuration) as api:
+        version = await kubernetes_client.VersionApi(api).get_code()
+        listed = await kubernetes_client.BatchV1Api(api).list_namespaced_job(cluster.namespace)
+        namespace = await kubernetes_client.CoreV1Api(api).read_namespace("training")
     assert version.minor == "36"
     assert listed.items == []
     assert namespace.status.phase == "Active"
@@ -464,3 +464,72 @@ async def test_requests_can_be_counted(cluster: Cluster, kube: Kube) -> None:
     assert [one.path for one in cluster.asked("get", "jobs")] == [
         "/apis/batch/v1/namespaces/training/jobs/train-1"
     ] * 3
+
+
+async def test_one_kubeconfig_leads_to_two_clusters(cluster: Cluster, tmp_path: Path) -> None:
+    async with running_cluster(namespace="gpu") as other:
+        other.add_job(job_body("there"))
+        path = write_kubeconfig(tmp_path / "config", here=cluster, there=other)
+        found: dict[str, list[str]] = {}
+        for context, one in (("here", cluster), ("there", other)):
+            configuration = kubernetes_client.Configuration()
+            await config.load_kube_config(
+                config_file=str(path), context=context, client_configuration=configuration
+            )
+            async with kubernetes_client.ApiClient(configuration) as api:
+                listed = await kubernetes_client.BatchV1Api(api).list_namespaced_job(one.namespace)
+                found[context] = [job.metadata.name for job in listed.items]
+    assert found == {"here": [], "there": ["there"]}
+
+
+async def test_a_stale_list_can_be_played(cluster: Cluster, kube: Kube) -> None:
+    path = "/apis/batch/v1/namespaces/training/jobs"
+    async with cluster.reader() as read:
+        old = await read(path)
+    await kube.create_job()
+    cluster.faults.answer(200, times=1, path="/jobs$", body=old)
+    assert (await kube.batch.list_namespaced_job(kube.namespace)).items == []
+    assert len((await kube.batch.list_namespaced_job(kube.namespace)).items) == 1
+
+
+async def test_a_failing_webhook_is_the_servers_fault(cluster: Cluster, kube: Kube) -> None:
+    cluster.admission.webhook_down(times=1)
+    with pytest.raises(ApiException) as refusal:
+        await kube.create_job()
+    assert refusal.value.status == 500
+    assert said(refusal)["reason"] == "InternalError"
+    await kube.create_job()
+
+
+async def test_many_are_deleted_at_once(cluster: Cluster, kube: Kube) -> None:
+    for number in (1, 2):
+        await kube.create_job(f"train-{number}")
+    await kube.batch.delete_collection_namespaced_job(
+        kube.namespace, label_selector="job-id=1", body={"propagationPolicy": "Background"}
+    )
+    left = await kube.batch.list_namespaced_job(kube.namespace)
+    assert [job.metadata.name for job in left.items] == ["train-2"]
+    assert len((await kube.core.list_namespaced_pod(kube.namespace)).items) == 1
+
+
+async def test_a_log_is_followed_to_its_end(cluster: Cluster, kube: Kube) -> None:
+    await kube.create_job()
+    cluster.start("train-1")
+    cluster.log("train-1", "one\n")
+    name = cluster.pod("train-1")["metadata"]["name"]
+    following = asyncio.create_task(
+        kube.core.read_namespaced_pod_log(name, kube.namespace, follow=True)
+    )
+    await eventually(lambda: cluster.asked("get", "pods/log"))
+    cluster.log("train-1", "two\n")
+    cluster.exit("train-1", 0)
+    assert await following == "one\ntwo\n"
+
+
+async def test_a_path_that_is_not_served_is_not_found(cluster: Cluster, kube: Kube) -> None:
+    with pytest.raises(ApiException) as refusal:
+        await kubernetes_client.AppsV1Api(kube.batch.api_client).list_namespaced_deployment(
+            "training"
+        )
+    assert refusal.value.status == 404
+    assert said(refusal)["message"] == "the server could not find the requested resource"

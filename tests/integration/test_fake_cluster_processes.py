@@ -160,6 +160,20 @@ async def test_nobody_hears_of_an_exit_on_a_lost_node(
     assert ended(cluster)["exitCode"] == 137
 
 
+async def test_what_a_command_leaves_behind_goes_with_it(
+    cluster: Cluster, kube: Kube, kubelet: Kubelet
+) -> None:
+    script = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid)"
+    await kube.create_job(container=python(script))
+    assert is_true(await finished(cluster), "Complete")
+    (log,) = cluster.logs.values()
+    await eventually(lambda: not psutil.pid_exists(int(log)) or is_dead(int(log)))
+
+
+def is_dead(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 async def test_no_process_outlives_the_kubelet(cluster: Cluster, kube: Kube) -> None:
     async with kubelet_of(cluster) as kubelet:
         await kube.create_job(container=python("import time\n" + SLEEP))

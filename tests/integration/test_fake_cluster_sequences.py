@@ -368,3 +368,95 @@ async def test_the_other_replacement_policy_waits_for_the_real_exit(
     cluster.exit("train-1", 0)
     kinds = [one["type"] for one in cluster.job("train-1")["status"]["conditions"]]
     assert kinds == ["SuccessCriteriaMet", "Complete"]
+
+
+async def test_a_job_that_may_retry_gets_another_pod(cluster: Cluster, kube: Kube) -> None:
+    await kube.create_job(spec={"backoffLimit": 1})
+    cluster.start("train-1")
+    first = cluster.exit("train-1", 1)
+    assert len(cluster.pods("train-1")) == 2
+    assert "conditions" not in cluster.job("train-1")["status"]
+    assert cluster.pod("train-1")["metadata"]["uid"] != first["metadata"]["uid"]
+
+    cluster.start("train-1")
+    cluster.exit("train-1", 0)
+    status = cluster.job("train-1")["status"]
+    assert (status["failed"], status["succeeded"]) == (1, 1)
+    assert status["conditions"][-1]["type"] == "Complete"
+
+
+async def test_a_job_that_begins_suspended_has_no_pod(cluster: Cluster, kube: Kube) -> None:
+    await kube.create_job(spec={"suspend": True})
+    job = cluster.job("train-1")
+    assert [one["type"] for one in job["status"]["conditions"]] == ["Suspended"]
+    assert "startTime" not in job["status"]
+    patch = {"spec": {"suspend": False}}
+    await kube.batch.patch_namespaced_job("train-1", kube.namespace, patch)
+    assert cluster.job("train-1")["status"]["active"] == 1
+    assert cluster.job("train-1")["metadata"]["generation"] == 2
+
+
+async def test_a_name_made_again_is_another_job(cluster: Cluster, kube: Kube) -> None:
+    first = await kube.create_job()
+    cluster.start("train-1")
+    old = cluster.pod("train-1")
+    cluster.delete_job("train-1")
+    second = await kube.create_job()
+
+    assert first.metadata.uid != second.metadata.uid
+    (mine,) = cluster.pods("train-1")
+    assert mine["metadata"]["uid"] != old["metadata"]["uid"]
+    labels = await kube.core.list_namespaced_pod(kube.namespace, label_selector="job-id=1")
+    assert len(labels.items) == 2
+    cluster.exit(old, 0)
+    assert "conditions" not in cluster.job("train-1")["status"]
+
+
+async def test_a_threat_may_pass(cluster: Cluster, kube: Kube) -> None:
+    await kube.create_job()
+    cluster.start("train-1")
+    cluster.threaten("train-1")
+    cluster.spare("train-1")
+    (target,) = (
+        one
+        for one in cluster.pod("train-1")["status"]["conditions"]
+        if one["type"] == "DisruptionTarget"
+    )
+    assert target["status"] == "False"
+    assert "conditions" not in cluster.job("train-1")["status"]
+
+
+async def test_a_node_that_shuts_down_ends_its_pods(cluster: Cluster, kube: Kube) -> None:
+    await kube.create_job()
+    cluster.start("train-1")
+    cluster.shut_down_node("node-1")
+    status = cluster.pod("train-1")["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "Terminated")
+
+
+async def test_a_node_that_returns_in_time_loses_nothing(cluster: Cluster, kube: Kube) -> None:
+    await kube.create_job()
+    cluster.start("train-1")
+    cluster.lose_node("node-1")
+    cluster.return_node("node-1")
+    assert cluster.job("train-1")["status"]["ready"] == 1
+
+
+async def test_a_node_that_returns_too_late_ends_its_deleted_pods(
+    cluster: Cluster, kube: Kube
+) -> None:
+    cluster.exits_on_sigterm = 143
+    await kube.create_job()
+    cluster.start("train-1")
+    cluster.lose_node("node-1")
+    cluster.taint_node("node-1")
+    assert len(cluster.pods("train-1")) == 1
+    cluster.return_node("node-1")
+    assert cluster.pods("train-1") == []
+    assert cluster.job("train-1")["status"]["conditions"][-1]["type"] == "Failed"
+
+
+async def test_events_do_not_last(cluster: Cluster, kube: Kube) -> None:
+    await kube.create_job()
+    cluster.forget_events()
+    assert (await kube.core.list_namespaced_event(kube.namespace)).items == []

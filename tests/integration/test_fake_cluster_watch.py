@@ -19,9 +19,8 @@ from tests.polling import eventually
 
 async def collect(kube: Kube, most: int = 99, *, seconds: int = 1, **options: Any) -> list[Any]:
     """What one watch of Jobs delivers: so many events, or all until it ends by itself."""
-    made: Any = Watch
     told: list[Any] = []
-    async with made("object") as watch:
+    async with Watch("object") as watch:
         asked = {"timeout_seconds": seconds, "_request_timeout": (1, 5), **options}
         async for event in watch.stream(kube.batch.list_namespaced_job, kube.namespace, **asked):
             told.append(event)
