@@ -102,7 +102,7 @@ class Kubelet:
         else:
             self._cluster.start(pod)
         reading = asyncio.create_task(self._read(uid, process))
-        code = await process.wait()
+        code = await _exit_of(process)
         self._kill(uid)  # what the command has left behind goes with its container
         await reading
         self._processes.pop(uid, None)
@@ -174,7 +174,7 @@ class Kubelet:
             process.terminate()
         try:
             async with asyncio.timeout(grace):
-                await process.wait()
+                await _exit_of(process)
         except TimeoutError:
             self._kill(uid)
 
@@ -196,6 +196,13 @@ class Kubelet:
         for result in results:
             if isinstance(result, Exception):
                 raise result
+
+
+async def _exit_of(process: asyncio.subprocess.Process) -> int:
+    """The exit code, even while a child of the process holds its output open."""
+    while process.returncode is None:  # noqa: ASYNC110 - wait() waits for the output, too
+        await asyncio.sleep(0.01)
+    return process.returncode
 
 
 @asynccontextmanager
