@@ -21,7 +21,7 @@ async def collect(kube: Kube, most: int = 99, *, seconds: int = 1, **options: An
     """What one watch of Jobs delivers: so many events, or all until it ends by itself."""
     told: list[Any] = []
     async with Watch("object") as watch:
-        asked = {"timeout_seconds": seconds, "_request_timeout": (1, 5), **options}
+        asked = {"timeout_seconds": seconds, "_request_timeout": (5, 20), **options}
         async for event in watch.stream(kube.batch.list_namespaced_job, kube.namespace, **asked):
             told.append(event)
             if len(told) == most:
@@ -59,7 +59,7 @@ async def test_from_a_version_a_watch_tells_what_was_missed(cluster: Cluster, ku
 async def test_a_watch_ends_when_its_time_is_over(kube: Kube) -> None:
     began = time.monotonic()
     assert await collect(kube, seconds=1) == []
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 10
 
 
 async def test_an_object_enters_and_leaves_a_selection(cluster: Cluster, kube: Kube) -> None:
