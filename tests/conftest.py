@@ -18,6 +18,7 @@ from service.logs import configure_logs
 from service.postgres import migrate
 from service.serving import serving
 from service.settings import Settings
+from tests.cluster.cluster import Cluster, running_cluster
 from tests.http import Api
 
 configure_logs("WARNING")
@@ -101,3 +102,10 @@ async def start_service(database: str, tmp_path: Path) -> AsyncIterator[StartSer
 async def api(start_service: StartService) -> Api:
     """A service with executor `external` and the default settings."""
     return await start_service()
+
+
+@pytest_asyncio.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    """A Kubernetes cluster of this test's own, served over HTTP."""
+    async with running_cluster() as cluster:
+        yield cluster

@@ -11,6 +11,8 @@ import pytest_asyncio
 
 from service.serving import serving
 from service.settings import Settings
+from tests.cluster.clients import Kube, kube_of
+from tests.cluster.cluster import Cluster
 from tests.conftest import SECRET_KEY, TEMPLATE, with_database
 from tests.http import Api
 
@@ -49,3 +51,10 @@ async def still_api(database: str, tmp_path: Path) -> AsyncIterator[Api]:
     )
     async with serving(settings, drive=False) as service, Api(service) as api:
         yield api
+
+
+@pytest_asyncio.fixture
+async def kube(cluster: Cluster) -> AsyncIterator[Kube]:
+    """The cluster's administrator's client."""
+    async with kube_of(cluster) as kube:
+        yield kube
