@@ -10,6 +10,7 @@ from projections.job import JobState
 from projections.policy import Policy
 from service.api_tokens import ApiTokens
 from service.callback_tokens import CallbackTokens
+from service.clusters import Clusters
 from service.errors import JobIsImportedError
 from service.event_log import EventLog
 from service.executor import Executor
@@ -31,6 +32,7 @@ class Instance:
     store: Store
     log: EventLog
     executor: Executor
+    clusters: Clusters
     callback_tokens: CallbackTokens
     api_tokens: ApiTokens
     feed: Feed

@@ -22,6 +22,7 @@ from service.api_tokens import ApiTokens
 from service.app import build_app
 from service.batch import Outcome
 from service.callback_tokens import CallbackTokens
+from service.clusters import clusters_of
 from service.compaction import Compaction
 from service.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from service.errors import SettingsError, StoreUnavailableError
@@ -94,6 +95,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
     async with AsyncExitStack() as stack:
         folder = StateFolder(settings.state_dir)
         stack.enter_context(folder.lock())
+        clusters = clusters_of(settings)
         executor = _executor(settings, folder)
         if drive:
             await asyncio.to_thread(executor.check)
@@ -121,6 +123,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             store=store,
             log=event_log,
             executor=executor,
+            clusters=clusters,
             callback_tokens=CallbackTokens(
                 settings.secret_key or folder.secret_key(),
                 settings.secret_keys_old,
@@ -216,6 +219,10 @@ def _executor(settings: Settings, folder: StateFolder) -> Executor:
                 command=settings.trainer_command,
                 slots=settings.local_slots,
                 identity=folder.identity(),
+            )
+        case ExecutorKind.KUBERNETES:
+            raise SettingsError(
+                "EPOCHLOG_EXECUTOR needs `local` or `external`: `kubernetes` is not built in yet."
             )
         case ExecutorKind.EXTERNAL:
             return ExternalExecutor()

@@ -352,6 +352,12 @@ AN_OPEN_JOB: tuple[Told | RolledUp, ...] = (
 )
 """Still going on at the end of the log."""
 
+A_JOB_OF_A_CLUSTER: tuple[Told | RolledUp, ...] = (
+    created(cluster="a100"),
+    queued(reason="waits_for_a_slot", message="All slots are taken."),
+)
+"""One that names its cluster, and waits."""
+
 STORIES = (
     A_TRAINING,
     A_RETRY,
@@ -360,4 +366,5 @@ STORIES = (
     ODD_SPELLINGS,
     A_COMPACTED_TRAINING,
     AN_OPEN_JOB,
+    A_JOB_OF_A_CLUSTER,
 )
