@@ -6,6 +6,7 @@ COPY projections projections
 COPY service service
 COPY sql sql
 COPY trainer trainer
+COPY deploy/job-template.yaml deploy/job-template.yaml
 RUN python -m venv /opt/epochlog \
     && /opt/epochlog/bin/pip install --no-cache-dir --constraint constraints.txt .
 

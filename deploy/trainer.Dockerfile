@@ -10,6 +10,7 @@ COPY projections projections
 COPY service service
 COPY sql sql
 COPY trainer trainer
+COPY deploy/job-template.yaml deploy/job-template.yaml
 RUN pip install --no-cache-dir --constraint constraints.txt '.[trainer]' \
     && useradd --uid 10001 --create-home trainer
 USER 10001

@@ -55,6 +55,8 @@ class Created:
     params: Data = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    cluster: str | None = None
+    """The cluster in which the job is to run; None leaves it to the service."""
     idempotency_key: str | None = None
 
 

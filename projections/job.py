@@ -109,6 +109,7 @@ class JobState:
     params: Data = field(default_factory=dict)
     labels: Data = field(default_factory=dict)
     priority: int = 0
+    cluster: str | None = None
     idempotency_key: str | None = None
     created_at: datetime | None = None
 

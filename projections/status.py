@@ -198,6 +198,7 @@ def _created(record: Record, event: Created) -> JobState:
         params=event.params,
         labels=event.labels,
         priority=event.priority,
+        cluster=event.cluster,
         idempotency_key=event.idempotency_key,
         created_at=record.recorded_at,
         attempt_queued_at=record.recorded_at,

@@ -64,6 +64,7 @@ class JobAnswer(_Answer):
     params: FreeData
     labels: dict[str, str]
     priority: int
+    cluster: str | None
     progress: ProgressAnswer
     health: HealthAnswer
     mlflow_run_id: str | None

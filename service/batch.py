@@ -311,5 +311,6 @@ def _request_of(state: JobState) -> Created:
         params=state.params,
         labels=state.labels,
         priority=state.priority,
+        cluster=state.cluster,
         idempotency_key=state.idempotency_key,
     )

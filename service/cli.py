@@ -101,6 +101,9 @@ def submit(
     imgsz: Annotated[int | None, typer.Option(help="The images' size in pixels.")] = None,
     batch: Annotated[int | None, typer.Option(help="How many images a batch.")] = None,
     priority: Annotated[int | None, typer.Option(help="Higher goes first.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="The cluster to run in; else the first.")
+    ] = None,
     param: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A training parameter, JSON or text; repeatable."),
@@ -122,6 +125,7 @@ def submit(
         "imgsz": imgsz,
         "batch": batch,
         "priority": priority,
+        "cluster": cluster,
         "params": {name: _json_or_text(value) for name, value in _pairs("--param", param)},
         "labels": dict(_pairs("--label", label)),
     }

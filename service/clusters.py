@@ -134,7 +134,7 @@ def _read(path: Path) -> _File:
         return _File.model_validate(content)
     except ValidationError as error:
         wrong = dict.fromkeys(_what_is_wrong(one) for one in error.errors(include_input=False))
-    raise SettingsError(f"{VARIABLE} needs {A_FILE}, and in {path} " + "; ".join(wrong) + ".")
+    raise SettingsError(f"{VARIABLE} needs {A_FILE}, and in {path}: " + "; ".join(wrong) + ".")
 
 
 def _what_is_wrong(error: ErrorDetails) -> str:

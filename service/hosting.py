@@ -9,7 +9,7 @@ from rich.console import Console
 
 from service.demo import demo as show_demo
 from service.logs import configure_logs
-from service.running import DONE, CommandError
+from service.running import DONE, CommandError, complain
 from service.serving import Serving, migrate_database
 from service.serving import serve as serve_until_told
 from service.settings import Settings
@@ -23,6 +23,9 @@ async def serve(settings: Settings, console: Console) -> int:
     # What was imported stays: no collection looks at it again, and few are needed for the rest.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+
+    for doubt in settings.doubts():
+        complain(f"Warning: {doubt}")
 
     def say(service: Serving) -> None:
         where = "EPOCHLOG_API_TOKEN" if settings.api_token else settings.state_dir / "api-token"

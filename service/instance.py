@@ -10,6 +10,7 @@ from projections.job import JobState
 from projections.policy import Policy
 from service.api_tokens import ApiTokens
 from service.callback_tokens import CallbackTokens
+from service.clusters import Clusters
 from service.errors import JobIsImportedError
 from service.event_log import EventLog
 from service.executor import Executor
@@ -33,6 +34,7 @@ class Instance:
     log: EventLog
     executor: Executor
     candidate: Candidate
+    clusters: Clusters
     callback_tokens: CallbackTokens
     api_tokens: ApiTokens
     feed: Feed

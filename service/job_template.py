@@ -94,7 +94,8 @@ class JobTemplate:
         tree = read_yaml(path, variable=variable, wanted=A_TEMPLATE)
         wrong = list(dict.fromkeys(faults(tree)))
         if wrong:
-            raise SettingsError(f"{variable} needs {A_TEMPLATE}, and in {path} {'; '.join(wrong)}.")
+            said = "; ".join(wrong)
+            raise SettingsError(f"{variable} needs {A_TEMPLATE}, and in {path}: {said}.")
         warnings = tuple(f"In {path} {doubt}." for doubt in doubts(tree))
         return cls(path=path, tree=tree, warnings=warnings)
 

@@ -43,6 +43,8 @@ from service.views import event_view, job_view, timeline_view
 
 async def create_job(call: Call[NewJob, NoQuery]) -> Reply:
     """Make a job, once for each Idempotency-Key."""
+    if call.body.cluster is not None:
+        call.instance.clusters.cluster_for(call.body.cluster)
     created = Created(**dict(call.body), idempotency_key=_idempotency_key(call))
     outcome = await call.instance.log.handle(None, CreateJob(created=created))
     job = call.instance.view(outcome.state, outcome.now)

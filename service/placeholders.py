@@ -111,7 +111,7 @@ def left_alone(tree: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{path} has ${{{name}}}, which is left as it is; {{{name}}} is filled in"
 
 
-def _faults_of_names(tree: Any, path: Path = "") -> Iterator[str]:
+def _faults_of_names(tree: Any, path: str = "") -> Iterator[str]:
     if isinstance(tree, dict):
         for name, part in tree.items():
             if names_in(name):

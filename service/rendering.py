@@ -114,6 +114,8 @@ def _facts(job: JobAnswer, now: datetime | None) -> Iterator[tuple[str, str | Te
     if job.progress.metrics:
         yield "metrics", metrics_line(job.progress.metrics)
     yield "attempt", _attempt(job)
+    if job.cluster:
+        yield "cluster", job.cluster
     yield "health", health_line(job.health, now)
     yield from _times(job, now)
     if job.params:

@@ -21,6 +21,7 @@ from pydantic import (
 
 from projections.job import JobStatus
 from projections.policy import View
+from service.settings import KUBE_NAME
 
 INTEGER, BIGINT = 2**31 - 1, 2**63 - 1
 MAX_PARAMS = 32 * 1024  # they travel in every state of the job, and in a variable of its trainer
@@ -78,6 +79,7 @@ ModelName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200),
     AfterValidator(_path_without_escape),
 ]
+ClusterName = Annotated[str, StringConstraints(pattern=KUBE_NAME)]
 LabelKey = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)
 ]
@@ -109,6 +111,7 @@ class NewJob(_Strict):
     params: Annotated[FreeData, Field(max_length=200), AfterValidator(_small)] = {}
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = {}
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    cluster: ClusterName | None = None
 
 
 class CancelRequest(_Strict):

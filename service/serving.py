@@ -22,6 +22,7 @@ from service.api_tokens import ApiTokens
 from service.app import build_app
 from service.batch import Outcome
 from service.callback_tokens import CallbackTokens
+from service.clusters import Clusters, clusters_of
 from service.compaction import Compaction
 from service.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from service.errors import SettingsError, StoreUnavailableError
@@ -96,7 +97,8 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
     async with AsyncExitStack() as stack:
         folder = StateFolder(settings.state_dir)
         stack.enter_context(folder.lock())
-        executor = _executor(settings, folder)
+        clusters = clusters_of(settings)
+        executor = _executor(settings, folder, clusters)
         if drive:
             await asyncio.to_thread(executor.check)
         stack.push_async_callback(executor.close)
@@ -126,6 +128,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             log=event_log,
             executor=executor,
             candidate=candidate,
+            clusters=clusters,
             callback_tokens=CallbackTokens(
                 settings.secret_key or folder.secret_key(),
                 settings.secret_keys_old,
@@ -213,7 +216,7 @@ async def _migrate(url: str) -> list[str]:
     return [*applied, "rebuilt the projections from the log"] if rebuilt else applied
 
 
-def _executor(settings: Settings, folder: StateFolder) -> Executor:
+def _executor(settings: Settings, folder: StateFolder, clusters: Clusters) -> Executor:
     match settings.executor:
         case ExecutorKind.LOCAL:
             return LocalExecutor(
@@ -221,6 +224,16 @@ def _executor(settings: Settings, folder: StateFolder) -> Executor:
                 command=settings.trainer_command,
                 slots=settings.local_slots,
                 identity=folder.identity(),
+            )
+        case ExecutorKind.KUBERNETES:
+            # Importing the library takes most of a second, which no other executor needs.
+            from service.kubernetes import KubernetesExecutor  # noqa: PLC0415
+
+            return KubernetesExecutor(
+                clusters,
+                image=settings.trainer_image,
+                policy=policy_of(settings),
+                kubeconfig=settings.kubeconfig,
             )
         case ExecutorKind.EXTERNAL:
             return ExternalExecutor()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -31,12 +31,18 @@ PREFIX = "EPOCHLOG_"
 OTHER_NAMES = {"kubeconfig": "KUBECONFIG", "mlflow_tracking_uri": "MLFLOW_TRACKING_URI"}
 MIN_KEY_BYTES = 32
 YEAR = 365 * 24 * 3600
+KUBE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+IMAGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,499}$"
+TRAINER_IMAGE = "ghcr.io/yourorg/trainer-ultralytics:v1.0.0"
+DEFAULT_TEMPLATE = Path(__file__).parents[1] / "deploy" / "job-template.yaml"
+"""It lies beside the package, in a checkout and where the wheel is installed."""
 
 
 class ExecutorKind(StrEnum):
     """Who starts the trainer."""
 
     LOCAL = "local"  # a subprocess of this service
+    KUBERNETES = "kubernetes"  # a Job of a cluster
     EXTERNAL = "external"  # somebody else: Slurm, a test, a notebook
 
 
@@ -192,18 +198,29 @@ class Settings(BaseModel):
 
     executor: ExecutorKind = Field(
         ExecutorKind.LOCAL,
-        description="`local` or `external`, as this build does not have `kubernetes` yet",
+        description="`local`, `kubernetes` or `external`",
     )
     trainer_command: Command = Field(
         (sys.executable, "-m", "trainer"), repr=False, description="a command in a shell's quoting"
     )
     local_slots: int = Field(1, ge=1, le=1024, description="a whole number from 1 to 1024")
     kubeconfig: str | None = Field(None, description="a kubeconfig file's path")
-    kube_context: str | None = Field(None, description="the name of a context in the kubeconfig")
-    kube_namespace: str = Field("default", description="the name of a namespace")
-    trainer_image: str | None = Field(None, description="the name of a container image")
-    job_template: Path = Field(
-        Path("deploy/job-template.yaml"), description="the path of a YAML file"
+    kube_context: str | None = Field(
+        None, max_length=500, description="the name of a context in the kubeconfig"
+    )
+    kube_namespace: str = Field(
+        "default",
+        pattern=KUBE_NAME,
+        description="the name of a namespace: small letters, digits and hyphens",
+    )
+    clusters: AbsolutePath | None = Field(None, description="the path of a YAML file")
+    trainer_image: str = Field(
+        TRAINER_IMAGE,
+        pattern=IMAGE_NAME,
+        description=f"the name of an image such as {TRAINER_IMAGE}",
+    )
+    job_template: AbsolutePath = Field(
+        DEFAULT_TEMPLATE, description="the path of a YAML file with a Job"
     )
 
     storage_type: StorageType = Field(StorageType.LOCAL, description="`local`, `s3` or `r2`")
@@ -274,7 +291,27 @@ class Settings(BaseModel):
                 f"EPOCHLOG_S3_ENDPOINT needs {AN_HTTP_URL.format('https://r2.example.org')},"
                 " because EPOCHLOG_STORAGE_TYPE is r2"
             )
+        if self.clusters and self.kube_context:
+            raise ValueError(
+                "EPOCHLOG_KUBE_CONTEXT needs to be unset,"
+                " because EPOCHLOG_CLUSTERS names the contexts"
+            )
         return self
+
+    def doubts(self) -> Iterator[str]:
+        """Say, in a sentence each, what starts and is hardly what anybody wants."""
+        if self.executor is not ExecutorKind.KUBERNETES:
+            return
+        if self.public_url is None and self.host in {"127.0.0.1", "localhost", "::1"}:
+            yield (
+                "EPOCHLOG_PUBLIC_URL is not set: trainings would call back to"
+                f" {self.host} and find nobody there."
+            )
+        if self.storage_type is StorageType.LOCAL:
+            yield (
+                "EPOCHLOG_STORAGE_TYPE is local: a pod sees the folder EPOCHLOG_BUCKET only where"
+                " the Job template mounts it."
+            )
 
     def local_url(self, port: int) -> str:
         """Return where this machine reaches the service that listens on `port`."""

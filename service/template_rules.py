@@ -159,7 +159,7 @@ def _of_labels(tree: Tree, *steps: str) -> Iterator[str]:
             yield f'{path} must have {name}: "{value}"'
     for name, value in labels.items():
         if name not in LABELS and not (is_label(value) or _has_places(value)):
-            yield f"{path}.{name} must be a text of at most {LONGEST_LABEL} letters, digits, -_."
+            yield f"{path}.{name} must be a label's text: at most {LONGEST_LABEL} of A-Za-z0-9-_."
 
 
 def _has_places(value: object) -> bool:

@@ -38,6 +38,7 @@ def job_view(state: JobState, moment: Moment, policy: Policy) -> dict[str, Any]:
         "params": state.params,
         "labels": state.labels,
         "priority": state.priority,
+        "cluster": state.cluster,
         "progress": asdict(state.progress),
         "health": assess(state, moment, policy),
         "mlflow_run_id": state.mlflow_run_id,

@@ -141,6 +141,7 @@ created = st.builds(
     params=data,
     labels=st.dictionaries(words, words, max_size=2),
     priority=st.integers(-9, 9),
+    cluster=st.none() | words,
     idempotency_key=st.none() | words,
 )
 retries = st.builds(

@@ -393,6 +393,12 @@ A_DRAIN: tuple[Told | RolledUp, ...] = (
     queued("kubernetes", attempt=2, place="kubernetes:default/training"),
 )
 
+A_JOB_OF_A_CLUSTER: tuple[Told | RolledUp, ...] = (
+    created(cluster="a100"),
+    queued(reason="waits_for_a_slot", message="All slots are taken."),
+)
+"""One that names its cluster, and waits."""
+
 STORIES = (
     A_TRAINING,
     A_RETRY,
@@ -402,4 +408,5 @@ STORIES = (
     A_COMPACTED_TRAINING,
     AN_OPEN_JOB,
     A_DRAIN,
+    A_JOB_OF_A_CLUSTER,
 )

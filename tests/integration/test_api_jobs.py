@@ -8,6 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
+from service.clusters import Cluster, Clusters
 from tests.conftest import StartService
 from tests.http import NEW_JOB, Api
 
@@ -56,6 +57,43 @@ async def test_everything_that_a_job_was_made_with_is_kept(shared_api: Api) -> N
     created = (await shared_api.events(job))[0]
     assert created["type"] == "created"
     assert created["data"]["params"] == body["params"]
+
+
+async def test_a_job_may_name_its_cluster(api: Api) -> None:
+    api.service.instance.clusters = Clusters((Cluster(name="a100"), Cluster(name="h100")))
+
+    job = await api.create_job(cluster="h100")
+    elsewhere = await api.post("/v1/jobs", NEW_JOB | {"cluster": "b200"})
+
+    assert job["cluster"] == "h100"
+    assert (await api.get(f"/v1/jobs/{job['id']}")).json["cluster"] == "h100"
+    assert (await api.events(job))[0]["data"]["cluster"] == "h100"
+    assert elsewhere.status == 400
+    assert elsewhere.json["errors"] == [
+        {"field": "cluster", "message": "needs the name of a cluster (a100, h100)"}
+    ]
+
+
+async def test_a_job_that_names_no_cluster_says_nothing_of_one(shared_api: Api) -> None:
+    job = await shared_api.create_job()
+
+    assert job["cluster"] is None
+    assert "cluster" not in (await shared_api.events(job))[0]["data"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({}, {"cluster": "a"}), ({"cluster": "a"}, {"cluster": "b"})]
+)
+async def test_another_cluster_is_another_body(
+    api: Api, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    api.service.instance.clusters = Clusters((Cluster(name="a"), Cluster(name="b")))
+
+    first = await api.post("/v1/jobs", NEW_JOB | before, Idempotency_Key="cluster")
+    second = await api.post("/v1/jobs", NEW_JOB | after, Idempotency_Key="cluster")
+    again = await api.post("/v1/jobs", NEW_JOB | before, Idempotency_Key="cluster")
+
+    assert (first.status, second.status, again.status) == (201, 409, 200)
 
 
 async def test_a_local_job_comes_without_a_callback_token(start_service: StartService) -> None:

@@ -65,6 +65,9 @@ JOBS: list[tuple[str, str, Any]] = [
         named="labels.a",
     ),
     *_jobs("priority", None, 1001, -1001, 0.5, "1", True),
+    *_jobs(
+        "cluster", 1, True, [], {}, "", "A", "a b", "a/b", "-a", "a" * 64, "a\n", "ü", "default"
+    ),
     *(case for name in ("epoch", "Epochs", "id", "status", "ü") for case in _jobs(name, 1)),
 ]
 

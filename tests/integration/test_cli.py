@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.clusters import Cluster, Clusters
 from tests.command_line import epochlog, started
 from tests.http import Api
 from tests.polling import eventually
@@ -261,6 +262,24 @@ async def test_submit_sends_all_that_was_asked_for(shared_api: Api, environ: Env
     assert made["params"] == {"lr0": 0.01, "optimizer": "SGD"}
     assert (made["max_retries"], made["imgsz"], made["batch"]) == (0, 64, 8)
     assert (made["priority"], made["labels"]) == (5, {"team": "cli"})
+
+
+async def test_submit_names_a_cluster(api: Api, environ: Environ) -> None:
+    here = {
+        **environ,
+        "EPOCHLOG_PUBLIC_URL": api.service.url,
+        "EPOCHLOG_API_TOKEN": api.service.api_token,
+    }
+    words = shlex.split("submit data yolov8n --epochs 3 --cluster a100")
+
+    refused = await epochlog(*words, environ=here)
+    api.service.instance.clusters = Clusters((Cluster(name="a100"),))
+    made = await epochlog(*words, "--json", environ=here)
+    shown = await epochlog("status", str(made.json["id"]), environ=here)
+
+    assert refused.failed_with("cluster needs to be absent", code=2)
+    assert made.json["cluster"] == "a100"
+    assert "a100" in shown.out
 
 
 async def test_cancel_ends_a_job_once(shared_api: Api, environ: Environ) -> None:

@@ -118,6 +118,8 @@ async def test_a_disturbed_stream_changes_nothing_in_the_end(
                 cluster.say("pods", "not json")
             case "page":
                 cluster.faults.answer(502, times=3)
+            case _:  # cut below, in the middle of what happens
+                assert fault == "cut_all"
         launched(cluster)
         if fault == "cut_all":
             cluster.watches.cut_all()

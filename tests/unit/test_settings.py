@@ -7,6 +7,13 @@ from service.errors import SettingsError
 from service.settings import ExecutorKind, LogLevel, Settings, StorageType
 
 KEY = "k" * 32
+ROOT = Path(__file__).parents[2]
+ON_KUBERNETES = {
+    "EPOCHLOG_EXECUTOR": "kubernetes",
+    "EPOCHLOG_PUBLIC_URL": "https://epochlog.example.org",
+    "EPOCHLOG_STORAGE_TYPE": "s3",
+    "EPOCHLOG_BUCKET": "runs",
+}
 WITH_DATABASE = {"EPOCHLOG_DATABASE_URL": "postgresql://a:hunter2@db/epochlog"}
 
 
@@ -65,6 +72,10 @@ def test_every_setting_can_be_given() -> None:
             "EPOCHLOG_LOG_LEVEL": "DEBUG",
             "MLFLOW_TRACKING_URI": "https://mlflow.example.org",
             "KUBECONFIG": "/etc/kube",
+            "EPOCHLOG_CLUSTERS": "/etc/clusters.yaml",
+            "EPOCHLOG_KUBE_NAMESPACE": "training",
+            "EPOCHLOG_TRAINER_IMAGE": "registry.example.org:5000/trainer@sha256:abc",
+            "EPOCHLOG_JOB_TEMPLATE": "/etc/job.yaml",
         }
     )
 
@@ -81,6 +92,10 @@ def test_every_setting_can_be_given() -> None:
     assert settings.log_level is LogLevel.DEBUG
     assert settings.mlflow_tracking_uri == "https://mlflow.example.org"
     assert settings.kubeconfig == "/etc/kube"
+    assert settings.clusters == Path("/etc/clusters.yaml")
+    assert settings.kube_namespace == "training"
+    assert settings.trainer_image == "registry.example.org:5000/trainer@sha256:abc"
+    assert settings.job_template == Path("/etc/job.yaml")
     assert settings.trainer_url(9999) == "https://epochlog.example.org"
     assert settings.local_url(9999) == "http://[::1]:9999"
 
@@ -136,6 +151,11 @@ def test_without_a_public_url_trainers_call_the_real_port(host: str, url: str) -
         ("EPOCHLOG_SECRET_KEYS_OLD", f"{KEY},short"),
         ("EPOCHLOG_API_TOKEN", "two words"),
         ("EPOCHLOG_EXECUTOR", "slurm"),
+        ("EPOCHLOG_KUBE_NAMESPACE", "Training"),
+        ("EPOCHLOG_KUBE_NAMESPACE", "a_b"),
+        ("EPOCHLOG_KUBE_CONTEXT", "x" * 501),
+        ("EPOCHLOG_TRAINER_IMAGE", "our image"),
+        ("EPOCHLOG_TRAINER_IMAGE", "-x"),
         ("EPOCHLOG_TRAINER_COMMAND", "python 'unclosed"),
         ("EPOCHLOG_LOCAL_SLOTS", "0"),
         ("EPOCHLOG_STORAGE_TYPE", "ftp"),
@@ -186,9 +206,41 @@ def test_what_another_setting_asks_for_must_be_there(environ: dict[str, str], mi
         Settings.from_env(environ)
 
 
-def test_kubernetes_is_refused_until_this_build_has_it() -> None:
-    with pytest.raises(SettingsError, match=r"^EPOCHLOG_EXECUTOR needs .* `kubernetes`"):
-        Settings.from_env({"EPOCHLOG_EXECUTOR": "kubernetes"})
+def test_kubernetes_has_defaults_for_a_first_try() -> None:
+    settings = Settings.from_env({"EPOCHLOG_EXECUTOR": "kubernetes"})
+
+    assert settings.executor is ExecutorKind.KUBERNETES
+    assert settings.kube_context is settings.kubeconfig is None
+    assert settings.clusters is None
+    assert settings.kube_namespace == "default"
+    assert settings.trainer_image == "ghcr.io/yourorg/trainer-ultralytics:v1.0.0"
+    assert settings.job_template == ROOT / "deploy" / "job-template.yaml"
+    assert settings.job_template.is_file()
+    assert settings.mlflow_tracking_uri is None  # no file of this machine is any pod's
+
+
+def test_contexts_are_named_in_one_place() -> None:
+    environ = {"EPOCHLOG_CLUSTERS": "clusters.yaml", "EPOCHLOG_KUBE_CONTEXT": "west"}
+
+    with pytest.raises(SettingsError, match=r"^EPOCHLOG_KUBE_CONTEXT needs .*EPOCHLOG_CLUSTERS"):
+        Settings.from_env(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "doubted"),
+    [
+        ({}, []),
+        ({"EPOCHLOG_EXECUTOR": "external"}, []),
+        (ON_KUBERNETES, []),
+        (ON_KUBERNETES | {"EPOCHLOG_PUBLIC_URL": ""}, ["EPOCHLOG_PUBLIC_URL"]),
+        (ON_KUBERNETES | {"EPOCHLOG_PUBLIC_URL": "", "EPOCHLOG_HOST": "::"}, []),
+        (ON_KUBERNETES | {"EPOCHLOG_STORAGE_TYPE": ""}, ["EPOCHLOG_STORAGE_TYPE"]),
+    ],
+)
+def test_what_hardly_anybody_wants_is_doubted(environ: dict[str, str], doubted: list[str]) -> None:
+    said = list(Settings.from_env(environ).doubts())
+
+    assert [sentence.split(" ")[0] for sentence in said] == doubted
 
 
 def test_a_typo_is_reported_with_what_was_meant() -> None:
