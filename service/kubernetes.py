@@ -70,6 +70,8 @@ class _Reach:
     watch: ClusterWatch
     holds: dict[str, _Hold] = field(default_factory=dict)
     """By the Job's name."""
+    made: dict[str, str] = field(default_factory=dict)
+    """The uids of Jobs whose launch is complete here, by name, until the log knows them."""
     absent: set[str] = field(default_factory=set)
     """The uids of Jobs of which the cluster has confirmed that they are not there."""
     warnings: dict[str, tuple[float, list[Object]]] = field(default_factory=dict)
@@ -149,6 +151,7 @@ class KubernetesExecutor:
             self._hold(reach, name, error)
             raise
         reach.holds.pop(name, None)
+        reach.made[name] = uid_of(job)
         reach.watch.view.see_job(job)
 
     async def _make_job(self, reach: _Reach, body: Object) -> Object:
@@ -213,30 +216,31 @@ class KubernetesExecutor:
         reach = self._reaches[str(job.place if current else job.releasing_place)]
         if (problem := reach.watch.problem) is not None:
             return Unreachable(message=problem)
-        uid = job.uid if current else job.releasing_uid
+        name = names(job.id, attempt).job
+        uid = (job.uid if current else job.releasing_uid) or reach.made.get(name)
         try:
+            uid = uid or await self._uid_by_name(reach, job, attempt)
             if uid is None:
-                return await self._observe_by_name(reach, job, attempt, now)
-            look = await self._look(reach, names(job.id, attempt).job, uid)
-        except ExecutorUnavailableError as error:
+                return Unseen()
+            look = await self._look(reach, name, uid)
+        except (ExecutorUnavailableError, ClusterRefusesError) as error:
             return Unreachable(message=str(error))
         seeing = sight if current else sight_of_released
         return seeing(look, job, now, self._policy)
 
-    async def _observe_by_name(
-        self, reach: _Reach, job: JobState, attempt: int, now: datetime
-    ) -> Sighting:
-        """Look for a Job that was made just before a crash: the log does not know its uid."""
+    async def _uid_by_name(self, reach: _Reach, job: JobState, attempt: int) -> str | None:
+        """Look for a Job that was made just before a crash, so that the log has no uid of it.
+
+        One that has not called back is not looked for: it may lack its Secret, and launching it
+        again completes it.
+        """
+        if attempt == job.attempt and job.alive_at is None:
+            return None
         there = await reach.client.job(names(job.id, attempt).job)
         if there is None or not self._is_of(there, job):
-            return Unseen()
-        if job.alive_at is None and attempt == job.attempt:
-            return Unseen()  # it may lack its Secret: launching again completes it
+            return None
         reach.watch.view.see_job(there)
-        look = await self._look(reach, name_of(there), uid_of(there))
-        return (sight if attempt == job.attempt else sight_of_released)(
-            look, job, now, self._policy
-        )
+        return uid_of(there)
 
     async def _look(self, reach: _Reach, name: str, uid: str) -> Look:
         """Return what is known of a Job; that it is not there is believed only of the cluster."""
@@ -337,6 +341,7 @@ class KubernetesExecutor:
         for reach in self._reaches.values():
             reach.watch.view.forget_all_but(uids)
             reach.absent &= uids
+            reach.made = {name: uid for name, uid in reach.made.items() if uid not in uids}
             reach.warnings = {uid: said for uid, said in reach.warnings.items() if uid in uids}
 
     async def close(self) -> None:
