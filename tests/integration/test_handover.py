@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from projections.events import Queued
 from tests.conftest import SECRET_KEY
 from tests.ledger import check_ledger
 from tests.polling import eventually
@@ -108,7 +109,7 @@ async def nothing_was_decided_twice(database: str) -> None:
     reasons = Counter(
         (record.job_id, record.attempt, record.event.reason)
         for record in records
-        if record.type == "queued"
+        if isinstance(record.event, Queued)
     )
     assert set(reasons.values()) <= {1}, reasons
 
