@@ -171,7 +171,7 @@ def test_the_service_understands_its_settings(name: str, kind: str) -> None:
     ours = {one for one in given if not one.startswith("AWS_")}
 
     assert ours <= set(VARIABLES.values())
-    assert given.pop("EPOCHLOG_EXECUTOR") == "kubernetes"
+    assert given["EPOCHLOG_EXECUTOR"] == "kubernetes"
     settings = Settings.from_env(given)
     assert settings.unknown == ()
     assert settings.storage_type != "local"
