@@ -285,6 +285,8 @@ class KubernetesExecutor:
             if there is None or not self._is_of(there, job):
                 return
             uid = uid_of(there)
+        if is_deleting(reach.watch.view.jobs.get(uid, {})):
+            return
         try:
             await reach.client.delete_job(called.job, uid)
         except ClusterRefusesError as error:
