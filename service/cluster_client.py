@@ -107,10 +107,10 @@ class ClusterClient:
         if api is not None:
             await api.close()
 
-    async def list_all(self, kind: Kind) -> tuple[list[Object], str]:
+    async def list_all(self, kind: Kind, selector: str = SELECTOR) -> tuple[list[Object], str]:
         """Return all our objects of a kind, and the version of the cluster that shows them."""
         found: list[Object] = []
-        query = {"labelSelector": SELECTOR, "limit": str(PAGE)}
+        query = {"labelSelector": selector, "limit": str(PAGE)}
         while True:
             page = await self._json("GET", kind.path(self.namespace), query)
             found += parts(page, "items")

@@ -23,6 +23,7 @@ from projections.reconcile import Look, sight, sight_of_released
 from projections.sighting import Sighting, Unreachable, Unseen, Waiting
 from service.cluster_client import (
     JOBS,
+    PODS,
     SECRETS,
     ClusterClient,
     ClusterForbidsError,
@@ -45,6 +46,7 @@ HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
 WARNING_SECONDS = 10.0
 EVIDENCE_SECONDS = 5.0
 EVIDENCE_LINES = 100
+CONTROLLER_LABEL = "batch.kubernetes.io/controller-uid"
 UNREMARKABLE = frozenset({None, "scheduling", "container_creating"})
 
 T = TypeVar("T")
@@ -327,10 +329,17 @@ class KubernetesExecutor:
                 "",
             }:
                 continue
-            pod = newest(reach.watch.view.pods_of(uid_of(job)))
+            pod = await self._pod_of(reach, uid_of(job))
             if (output := await self._log_of(reach, pod, tail)) is not None:
                 return output
         return None
+
+    async def _pod_of(self, reach: _Reach, job_uid: str) -> Object | None:
+        """Return a Job's pod; a service that does not lead has to ask for it."""
+        pods = reach.watch.view.pods_of(job_uid)
+        if not pods:
+            pods, _ = await reach.client.list_all(PODS, f"{CONTROLLER_LABEL}={job_uid}")
+        return newest(pods)
 
     async def _log_of(self, reach: _Reach, pod: Object | None, tail: int | None) -> str | None:
         if pod is None or uid_of(pod) in reach.watch.view.gone_pods:
