@@ -32,6 +32,7 @@ from service.cluster_client import (
 )
 from service.cluster_watch import ClusterWatch
 from service.clusters import Cluster, Clusters
+from service.errors import InvalidRequestError
 from service.executor import (
     ExecutorUnavailableError,
     Launch,
@@ -116,8 +117,11 @@ class KubernetesExecutor:
                 log.warning("job_template", cluster=reach.cluster.name, warning=warning)
 
     def place_for(self, job: JobState) -> str:
-        """Return the cluster that the job names, or the first."""
-        return self._clusters.cluster_for(job.cluster).place
+        """Return the cluster that the job names, or the first; it may be one of before."""
+        try:
+            return self._clusters.cluster_for(job.cluster).place
+        except InvalidRequestError as error:
+            raise LaunchHeldError("cluster_unknown", error.detail) from error
 
     def sees(self, place: str) -> bool:
         """Whether the place is one of our clusters."""
