@@ -58,7 +58,7 @@ async def test_a_training_runs_from_its_job_to_its_done(
         async def over() -> bool:
             shown = (await api.get(f"/v1/jobs/{job['id']}")).json
             assert shown["status"] == "succeeded", shown["reason"]
-            return [one["type"] for one in await api.events(job)][-1] == "exited"
+            return bool([one["type"] for one in await api.events(job)][-1] == "exited")
 
         await eventually(over, within=200)
 
