@@ -18,6 +18,7 @@ from service.errors import FencedError, ServiceError, StoreUnavailableError
 from service.instance import Instance
 from service.lease import Lease
 from service.store import Watched
+from service.sweeper import Sweeper
 
 ROUND_SECONDS = 0.5
 OUTAGE_SECONDS = 2.0
@@ -40,7 +41,7 @@ class Supervisor:
         while True:
             lease = Lease(term=0)
             try:
-                async with self.instance.candidate.leading() as lease, self._following():
+                async with self.instance.candidate.leading() as lease, self._beside(lease):
                     await self._lead(lease)
             except FencedError:
                 log.warning("leads_no_more", term=lease.term)
@@ -52,14 +53,18 @@ class Supervisor:
             await asyncio.sleep(OUTAGE_SECONDS)
 
     @asynccontextmanager
-    async def _following(self) -> AsyncIterator[None]:
-        """Have the executor follow its attempts meanwhile."""
-        task = asyncio.create_task(self.instance.executor.follow())
+    async def _beside(self, lease: Lease) -> AsyncIterator[None]:
+        """Have the executor follow its attempts meanwhile, and what is left behind swept up."""
+        tasks = [
+            asyncio.create_task(self.instance.executor.follow()),
+            asyncio.create_task(Sweeper(self.instance, lease).run()),
+        ]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _lead(self, lease: Lease) -> None:
         """Make rounds until the lease is lost; an outage that it outlasts only delays them.
