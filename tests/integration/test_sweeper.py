@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from projections.decide import Observe
-from projections.objects import name_of, part, uid_of
+from projections.objects import part, uid_of
 from projections.sighting import Gone
 from service import orphans, sweeper
 from tests.cluster.clients import job_body

@@ -1,4 +1,4 @@
-"""What may be swept up: only what the log says is its own and over; the rest is told of or let be."""
+"""What may be swept up: only what the log says is its own and over; the rest is let be."""
 
 from __future__ import annotations
 
