@@ -187,7 +187,7 @@ async def test_what_may_not_be_listed_makes_running_jobs_unreachable(
 
     async def well() -> bool:
         shown, ready = await story.job(job), await story.ready()
-        return shown["health"]["verdict"] != "unreachable" and ready.json["status"] == "ok"
+        return bool(shown["health"]["verdict"] != "unreachable" and ready.json["status"] == "ok")
 
     await eventually(well)
 
