@@ -132,7 +132,7 @@ async def test_what_ails_one_cluster_touches_no_other_and_changes_no_status(
     far.exit(f"train-{far_jobs[0]['id']}", 1)
 
     async def is_told() -> bool:
-        return (await shown(api, far_jobs[0]))["attempt"] == 2
+        return bool((await shown(api, far_jobs[0]))["attempt"] == 2)
 
     await eventually(is_told)
     ready = await api.get("/readyz")
