@@ -130,10 +130,14 @@ class KubernetesExecutor:
         return None
 
     async def follow(self) -> None:
-        """Follow every cluster until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        """Follow every cluster until cancelled; whoever follows then finds out what is forbidden."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reach in self._reaches.values():
+                    group.create_task(reach.watch.run())
+        finally:
             for reach in self._reaches.values():
-                group.create_task(reach.watch.run())
+                reach.client.forbidden.clear()
 
     def problems(self) -> Mapping[str, str]:
         """Return which clusters cannot be followed now, and what is forbidden in any of them."""
@@ -361,17 +365,28 @@ class KubernetesExecutor:
     async def logs(self, job_id: int, attempt: int, tail: int | None) -> str | None:
         """Return the output of the attempt's pod, as long as that is there."""
         name = names(job_id, attempt).job
+        unavailable: list[ExecutorUnavailableError] = []
         for reach in self._reaches.values():
-            job = reach.watch.view.job_named(name) or await reach.client.job(name)
-            if job is None or text(part(job, "metadata", "annotations"), LOG_ANNOTATION) not in {
-                self.log_id,
-                "",
-            }:
-                continue
-            pod = newest(reach.watch.view.pods_of(uid_of(job)))
-            if (output := await self._log_of(reach, pod, tail)) is not None:
-                return output
+            try:
+                output = await _asked(self._logs(reach, name, tail))
+            except ExecutorUnavailableError as error:
+                unavailable.append(error)
+            else:
+                if output is not None:
+                    return output
+        if unavailable:
+            raise unavailable[0]
         return None
+
+    async def _logs(self, reach: _Reach, name: str, tail: int | None) -> str | None:
+        """Return the output of the Job of this name, if that is of our log."""
+        view, fresh = reach.watch.view, reach.watch.problem is None
+        job = (view.job_named(name) if fresh else None) or await reach.client.job(name)
+        log_of = text(part(job, "metadata", "annotations"), LOG_ANNOTATION)
+        if job is None or log_of not in {self.log_id, ""}:
+            return None
+        pods = view.pods_of(uid_of(job)) if fresh else await reach.client.pods_of(uid_of(job))
+        return await self._log_of(reach, newest(pods), tail)
 
     async def _log_of(self, reach: _Reach, pod: Object | None, tail: int | None) -> str | None:
         if pod is None or uid_of(pod) in reach.watch.view.gone_pods:
