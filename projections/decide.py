@@ -237,7 +237,7 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
             event=item,
             source=Source.WATCHER,
             attempt=command.attempt,
-            event_id=_id_of(state, sighting, item),
+            event_id=_id_of(state, sighting, item, getattr(event, "reason", "")),
             occurred_at=at,
         )
         for item in (launched, kept, event)
@@ -245,7 +245,7 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
     )
 
 
-def _id_of(state: JobState, sighting: Sighting, event: Event) -> str | None:
+def _id_of(state: JobState, sighting: Sighting, event: Event, reason: str) -> str | None:
     """Return the id of a fact about an object of a cluster; None where it is about none.
 
     Whoever sees the same version of the same object, and knows of the job what we know, gives the
@@ -255,7 +255,7 @@ def _id_of(state: JobState, sighting: Sighting, event: Event) -> str | None:
     if identity is None:
         return None
     since = state.decided_by[-1] if state.decided_by else 0
-    parts = (state.trace_id, identity.uid, identity.version, type_of(event), since)
+    parts = (state.trace_id, identity.uid, identity.version, type_of(event), reason, since)
     return str(uuid5(NAMESPACE_OID, "/".join(map(str, parts))))
 
 

@@ -28,7 +28,6 @@ from projections.objects import Object, number, part, parts, text
 from service.executor import ExecutorUnavailableError
 
 SELECTOR = "app=trainer"
-JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 QUIET_SECONDS = 90.0
 """A watch that says nothing for so long is dead: bookmarks come each minute."""
@@ -151,10 +150,6 @@ class ClusterClient:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
-
-    async def pods_of(self, job_uid: str) -> list[Object]:
-        """Return the pods of a Job, as the cluster shows them now."""
-        return (await self.list_all(PODS, f"{SELECTOR},{JOB_UID_LABEL}={job_uid}"))[0]
 
     async def create(self, kind: Kind, body: Object) -> Object:
         """Make an object and return it. Raises ClusterRefusesError, 409 where it is there."""

@@ -122,7 +122,7 @@ class Executor(Protocol):
         """Raise SettingsError, in one sentence, where no attempt could ever start."""
 
     def place_for(self, job: JobState) -> str:
-        """Name where an attempt of the job would run."""
+        """Name where an attempt of the job would run. Raises LaunchHeldError where that is gone."""
 
     def sees(self, place: str) -> bool:
         """Whether it can see what runs there; all else is none of its business."""

@@ -23,6 +23,7 @@ from projections.reconcile import Look, sight, sight_of_released
 from projections.sighting import Sighting, Unreachable, Unseen, Waiting
 from service.cluster_client import (
     JOBS,
+    PODS,
     SECRETS,
     ClusterClient,
     ClusterForbidsError,
@@ -31,6 +32,7 @@ from service.cluster_client import (
 )
 from service.cluster_watch import ClusterWatch
 from service.clusters import Cluster, Clusters
+from service.errors import InvalidRequestError
 from service.executor import (
     Contact,
     ExecutorUnavailableError,
@@ -48,6 +50,7 @@ HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
 WARNING_SECONDS = 10.0
 EVIDENCE_SECONDS = 5.0
 EVIDENCE_LINES = 100
+CONTROLLER_LABEL = "batch.kubernetes.io/controller-uid"
 UNREMARKABLE = frozenset({None, "scheduling", "container_creating"})
 
 T = TypeVar("T")
@@ -118,8 +121,11 @@ class KubernetesExecutor:
                 log.warning("job_template", cluster=reach.cluster.name, warning=warning)
 
     def place_for(self, job: JobState) -> str:
-        """Return the cluster that the job names, or the first."""
-        return self._clusters.cluster_for(job.cluster).place
+        """Return the cluster that the job names, or the first; it may be one of before."""
+        try:
+            return self._clusters.cluster_for(job.cluster).place
+        except InvalidRequestError as error:
+            raise LaunchHeldError("cluster_unknown", error.detail) from error
 
     def sees(self, place: str) -> bool:
         """Whether the place is one of our clusters."""
@@ -130,7 +136,7 @@ class KubernetesExecutor:
         return None
 
     async def follow(self) -> None:
-        """Follow every cluster until cancelled; whoever follows then finds out what is forbidden."""
+        """Follow every cluster until cancelled; what is forbidden is for the next to find out."""
         try:
             async with asyncio.TaskGroup() as group:
                 for reach in self._reaches.values():
@@ -335,6 +341,8 @@ class KubernetesExecutor:
             if there is None or not self._is_of(there, job):
                 return
             uid = uid_of(there)
+        if is_deleting(reach.watch.view.jobs.get(uid, {})):
+            return
         await _asked(reach.client.delete_job(called.job, uid))
 
     async def examine(
@@ -385,7 +393,10 @@ class KubernetesExecutor:
         log_of = text(part(job, "metadata", "annotations"), LOG_ANNOTATION)
         if job is None or log_of not in {self.log_id, ""}:
             return None
-        pods = view.pods_of(uid_of(job)) if fresh else await reach.client.pods_of(uid_of(job))
+        pods = view.pods_of(uid_of(job)) if fresh else []
+        if not pods:
+            selector = f"{CONTROLLER_LABEL}={uid_of(job)}"
+            pods, _ = await reach.client.list_all(PODS, selector)
         return await self._log_of(reach, newest(pods), tail)
 
     async def _log_of(self, reach: _Reach, pod: Object | None, tail: int | None) -> str | None:
