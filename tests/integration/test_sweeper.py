@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from projections.decide import Observe
 from projections.objects import part, uid_of
 from projections.sighting import Gone
 from service import orphans, sweeper
+from service.errors import FencedError
+from service.lease import Lease
+from service.sweeper import Sweeper
 from tests.cluster.clients import job_body
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubeconfig import write_kubeconfig
@@ -24,20 +28,27 @@ from tests.polling import eventually
 LOG = "epochlog.dev/log"
 
 
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.1)
     monkeypatch.setattr(orphans, "GRACE_SECONDS", 0.3)
 
 
 @pytest_asyncio.fixture
-async def api(start_service: StartService, cluster: Cluster, tmp_path: Path) -> Api:
+async def unswept(start_service: StartService, cluster: Cluster, tmp_path: Path) -> Api:
+    """A service that does not sweep before the test is over."""
     return await start_service(
         EPOCHLOG_EXECUTOR="kubernetes",
         KUBECONFIG=str(write_kubeconfig(tmp_path / "kubeconfig", one=cluster)),
         EPOCHLOG_KUBE_NAMESPACE=cluster.namespace,
         EPOCHLOG_RETRY_BACKOFF="0.1",
     )
+
+
+@pytest.fixture
+def api(soon: None, unswept: Api) -> Api:
+    """A service that sweeps all the time."""
+    return unswept
 
 
 async def launched(api: Api, cluster: Cluster, **fields: Any) -> Any:
@@ -109,6 +120,30 @@ async def test_what_outlives_its_attempt_is_told_of_once_and_deleted(
     assert name in deletion.path
 
 
+async def test_who_leads_no_more_deletes_nothing(
+    unswept: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "GRACE_SECONDS", 0.0)
+    job = await launched(unswept, cluster)
+    cluster.faults.answer(500, times=1000, method="DELETE")
+    await unswept.post(f"/v1/jobs/{job['id']}/cancel")
+    await _given_up(unswept, job)
+    instance = unswept.service.instance
+    lease = Lease(term=instance.candidate.lease.term if instance.candidate.lease else 0, until=inf)
+    sweeping = Sweeper(instance, lease)
+    await sweeping.sweep()
+    assert await orphans_of(unswept, job) == [], "one look is not enough"
+    await sweeping.sweep()
+    assert len(await orphans_of(unswept, job)) == 1
+    assert len(cluster.asked("delete", "jobs")) > 0
+
+    cluster.requests.clear()
+    lease.lose()
+    with pytest.raises(FencedError):
+        await sweeping.sweep()
+    assert cluster.asked("delete", "jobs") == []
+
+
 async def _given_up(api: Api, job: Any) -> None:
     """Say in the log that the attempt was seen gone, as after a pod that is stuck."""
     command = Observe(attempt=1, sighting=Gone(message="Given up."))
@@ -161,11 +196,11 @@ async def test_the_token_of_an_attempt_goes_with_its_job(api: Api, cluster: Clus
     assert len(cluster.asked("delete", "secrets")) == 1
 
 
-async def _swept(api: Api) -> None:
-    """Wait until one sweep more has begun and is over."""
+async def _swept(api: Api, *, more: int = 2) -> None:
+    """Wait until so many sweeps more are over: the first of them may have begun before."""
     before = (await scraped(api))["epochlog_cluster_sweeps_total"]
 
     async def again() -> bool:
-        return (await scraped(api))["epochlog_cluster_sweeps_total"] > before + 1
+        return (await scraped(api))["epochlog_cluster_sweeps_total"] >= before + more
 
     await eventually(again)
