@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
+from service.job_template import names
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.objects import JOBS, PODS, Object, is_running, name_of
@@ -23,7 +24,6 @@ from tests.cluster.selectors import Selector
 from tests.polling import eventually
 
 HISTORY = 20_000
-TTL_SECONDS = 5.0
 POLL_SECONDS = 0.01
 WITHIN_SECONDS = 60.0
 AT_ONCE = 50
@@ -59,6 +59,9 @@ class Theatre:
                 self._note("exited", name)
                 self.cluster.exit(name, 1)
                 group.create_task(self._follow(name))
+        for fact in self.facts:
+            if fact["type"] == "exited":
+                self.cluster.expire_ttl(names(fact["job_id"], fact["attempt"]).job)
         return self.facts
 
     async def stir(self, events: int, rate: float) -> None:
@@ -86,7 +89,7 @@ class Theatre:
         await eventually(lambda: len(self.cluster.watches) >= 2, within=WITHIN_SECONDS)
 
     async def _follow(self, name: str) -> None:
-        """Start the attempt after this one as soon as it is there; later this one is cleared."""
+        """Start the attempt after this one as soon as it is there."""
         then, namespace = _next(name), self.cluster.namespace
         await eventually(
             lambda: self.cluster.store.find(JOBS, namespace, then), within=WITHIN_SECONDS
@@ -94,8 +97,6 @@ class Theatre:
         await asyncio.sleep(0.1)  # so that it is seen waiting first
         self._note("running", then)
         self._start(then)
-        await asyncio.sleep(TTL_SECONDS)
-        self.cluster.expire_ttl(name)
 
     def _start(self, name: str) -> None:
         self.cluster.schedule(name)
@@ -127,7 +128,7 @@ def _numbers(name: str) -> tuple[int, int]:
 
 def _next(name: str) -> str:
     job_id, attempt = _numbers(name)
-    return f"train-{job_id}-{attempt + 1}"
+    return names(job_id, attempt + 1).job
 
 
 def app_of(theatre: Theatre) -> web.Application:

@@ -33,6 +33,8 @@ DRAIN_SECONDS = 10.0
 SETTLE_SECONDS = 2.0
 NEW_JOB = {"dataset_id": "shapes", "model_name": "yolov8n", "epochs": 100, "max_retries": 100}
 MIB = 1024 * 1024
+CPU_TICK = 0.01
+"""The least that a process' clock tells."""
 
 Fact = tuple[str, int, int]
 """A type of event, a job and an attempt."""
@@ -129,7 +131,7 @@ async def _open_pass(stage: Stage) -> Measure:
             passed = time.monotonic() - began
             costs.append(await crew.cpu_seconds() - before - at_rest * passed)
         costs.sort()
-        whole = [cost + at_rest for cost in costs]
+        whole = [max(0.0, cost) + at_rest for cost in costs]
         return Measured(
             rate=crew.jobs / quantile(whole, 0.5),
             p50_ms=quantile(whole, 0.5) * 1000,
@@ -153,7 +155,8 @@ async def _at_rest(crew: Crew, seconds: float) -> float:
     """Return the CPU seconds that a second takes in which nothing happens."""
     before, began = await crew.cpu_seconds(), time.monotonic()
     await asyncio.sleep(seconds)
-    return (await crew.cpu_seconds() - before) / (time.monotonic() - began)
+    spent = await crew.cpu_seconds() - before
+    return max(spent, CPU_TICK) / (time.monotonic() - began)
 
 
 async def _open_stirred(stage: Stage) -> Measure:
@@ -168,7 +171,7 @@ async def _open_stirred(stage: Stage) -> Measure:
         await asyncio.sleep(SETTLE_SECONDS)
         spent = await crew.cpu_seconds() - before - at_rest * (time.monotonic() - began)
         grown = await crew.sample("process_resident_memory_bytes") - memory
-        return Measured(rate=events / max(spent, 0.001), mib=grown / MIB)
+        return Measured(rate=events / max(spent, CPU_TICK), mib=grown / MIB)
 
     return measure
 
