@@ -93,10 +93,14 @@ class ClusterClient:
     """Calls one namespace of one cluster."""
 
     namespace: str
+    name: str = ""
+    """What the cluster is called here."""
     context: str | None = None
     """The kubeconfig's context; None for its current one."""
     kubeconfig: str | None = None
     in_cluster: bool = False
+    forbidden: dict[str, str] = field(default_factory=dict)
+    """What was forbidden when it was last asked for, as `verb resource`, in the cluster's words."""
     _api: ApiClient | None = None
     _logged_in_at: float = 0.0
     _login: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -214,6 +218,7 @@ class ClusterClient:
         limits: aiohttp.ClientTimeout = CALL,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and give its answer; every way in which it can fail is one of ours."""
+        wish = _wish(method, path, query)
         try:
             api = await self._logged_in()
             answer: aiohttp.ClientResponse = await api.call_api(
@@ -229,13 +234,27 @@ class ClusterClient:
             )
             async with answer:
                 if answer.status >= HTTPStatus.BAD_REQUEST:
-                    raise await self._problem(answer)
+                    problem = await self._problem(answer)
+                    self._note(wish, problem)
+                    raise problem
+                self._note(wish, None)
                 yield answer
         except ApiException as error:
             raise ClusterUnavailableError(f"The cluster's API answered {error.status}.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
             raise ClusterUnavailableError(f"The cluster cannot be reached: {said}.") from error
+
+    def _note(self, wish: str, problem: Exception | None) -> None:
+        """Keep in mind what we may not do until it is seen to be allowed; say both once."""
+        if isinstance(problem, ClusterForbidsError):
+            if wish not in self.forbidden:
+                log.warning("forbidden", cluster=self.name, wish=wish, error=str(problem))
+            self.forbidden[wish] = str(problem)
+            return
+        let_in = problem is None or isinstance(problem, ClusterRefusesError)
+        if let_in and self.forbidden.pop(wish, None) is not None:
+            log.info("allowed_again", cluster=self.name, wish=wish)
 
     async def _problem(self, answer: aiohttp.ClientResponse) -> Exception:
         raw = await answer.read()
@@ -312,6 +331,14 @@ def _error_of(status: Object, answer: aiohttp.ClientResponse | None = None) -> E
         said = answer.headers.get("Retry-After", "") if answer is not None else ""
         return ClusterUnavailableError(words, float(said) if said.isdigit() else None)
     return ClusterRefusesError(code, text(status, "reason"), words)
+
+
+def _wish(method: str, path: str, query: Mapping[str, str]) -> str:
+    """Return what a request asks for in the words of a Role: `watch jobs`, `get pods/log`."""
+    plural, *rest = path.partition("/namespaces/")[2].split("/")[1:]
+    verbs = {"POST": "create", "DELETE": "delete"}
+    reading = "get" if rest else "watch" if "watch" in query else "list"
+    return f"{verbs.get(method, reading)} {'/'.join([plural, *rest[1:]])}"
 
 
 def _is_about_roles(message: str) -> bool:

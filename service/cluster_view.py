@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,12 @@ class ClusterView:
     def __len__(self) -> int:
         """How many objects are remembered."""
         return len(self.jobs) + sum(map(len, self._pods.values()))
+
+    @property
+    def pods(self) -> Iterator[Object]:
+        """Every pod, those included that are gone."""
+        for pods in self._pods.values():
+            yield from pods.values()
 
     def pods_of(self, job_uid: str) -> list[Object]:
         """Return the pods of a Job, those included that are gone."""

@@ -59,10 +59,16 @@ class ClusterWatch:
     pods: Contact = field(default_factory=Contact)
     malformed: int = 0
     """How many objects could not be understood."""
+    restarts: int = 0
+    """How often a list or a watch had to be begun anew."""
+    follows: bool = False
+    """Somebody has it run now."""
 
     @property
     def problem(self) -> str | None:
         """Why what is known of the cluster may be old; None where it is fresh."""
+        if not self.follows:
+            return "Nobody follows the cluster now."
         for contact, plural in ((self.jobs, "jobs"), (self.pods, "pods")):
             if contact.problem is not None:
                 return contact.problem
@@ -71,15 +77,23 @@ class ClusterWatch:
         return None
 
     @property
-    def heard_seconds_ago(self) -> float:
-        """For how long the cluster has said nothing."""
+    def heard_seconds_ago(self) -> float | None:
+        """For how long the cluster has said nothing; None where nobody listens."""
+        if not self.follows:
+            return None
         return time.monotonic() - min(self.jobs.heard_at, self.pods.heard_at)
 
     async def run(self) -> None:
-        """Follow Jobs and pods until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(JOBS, self.jobs))
-            group.create_task(self._follow(PODS, self.pods))
+        """Follow Jobs and pods until cancelled; what was known before is old until it is listed."""
+        self.jobs.listed = self.pods.listed = False
+        self.jobs.heard_at = self.pods.heard_at = time.monotonic()
+        self.follows = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(JOBS, self.jobs))
+                group.create_task(self._follow(PODS, self.pods))
+        finally:
+            self.follows = False
 
     async def _follow(self, kind: Kind, contact: Contact) -> None:
         failures = 0
@@ -87,6 +101,7 @@ class ClusterWatch:
             try:
                 await self._list_and_watch(kind, contact)
                 failures = 0
+                continue
             except HistoryIsOverError:
                 failures += 1
                 await asyncio.sleep(random.uniform(0, min(failures - 1, 10)))  # noqa: S311
@@ -102,21 +117,31 @@ class ClusterWatch:
                 log.exception("watch_failed", cluster=self.name, kind=kind.plural)
                 contact.problem = "The watch failed by a mistake of the service; its log says more."
                 await asyncio.sleep(_wait(failures, None))
+            self.restarts += 1
 
     async def _list_and_watch(self, kind: Kind, contact: Contact) -> None:
         version = await self._list(kind, contact)
         relist_at = time.monotonic() + RELIST_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
         while time.monotonic() < relist_at:
             began = time.monotonic()
-            async with aclosing(self.client.watch(kind, version)) as events:
-                async for event in events:
-                    contact.heard_at = time.monotonic()
-                    version = version_of(part(event, "object")) or version
-                    self._take(kind, event)
-                    if contact.heard_at >= relist_at:
-                        break
+            try:
+                version = await self._watch(kind, contact, version, until=relist_at)
+            except ClusterForbidsError:  # as long as lists are allowed, they must do
+                await asyncio.sleep(FORBIDDEN_SECONDS)
+                return
             if time.monotonic() - began < SHORTEST_WAIT:  # a server that closes at once
                 await asyncio.sleep(SHORTEST_WAIT)
+
+    async def _watch(self, kind: Kind, contact: Contact, version: str, until: float) -> str:
+        """Take what the server tells until it ends the stream, or it is time to list; how far."""
+        async with aclosing(self.client.watch(kind, version)) as events:
+            async for event in events:
+                contact.heard_at = time.monotonic()
+                version = version_of(part(event, "object")) or version
+                self._take(kind, event)
+                if contact.heard_at >= until:
+                    break
+        return version
 
     async def _list(self, kind: Kind, contact: Contact) -> str:
         objects, version = await self.client.list_all(kind)

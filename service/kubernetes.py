@@ -34,7 +34,9 @@ from service.cluster_watch import ClusterWatch
 from service.clusters import Cluster, Clusters
 from service.errors import InvalidRequestError
 from service.executor import (
+    Contact,
     ExecutorUnavailableError,
+    Found,
     Launch,
     LaunchHeldError,
     LaunchRefusedError,
@@ -42,6 +44,7 @@ from service.executor import (
 )
 from service.job_template import LOG_ANNOTATION, JobTemplate, names, token_secret
 from service.pod_evidence import pod_evidence
+from service.remains import remains_in
 
 HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
 WARNING_SECONDS = 10.0
@@ -100,6 +103,7 @@ class KubernetesExecutor:
     def _reach_of(self, cluster: Cluster, kubeconfig: str | None) -> _Reach:
         client = ClusterClient(
             namespace=cluster.namespace,
+            name=cluster.name,
             context=cluster.context,
             kubeconfig=kubeconfig,
             in_cluster=cluster.in_cluster or _is_only_inside(cluster, kubeconfig),
@@ -132,15 +136,61 @@ class KubernetesExecutor:
         return None
 
     async def follow(self) -> None:
-        """Follow every cluster until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        """Follow every cluster until cancelled; what is forbidden is for the next to find out."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reach in self._reaches.values():
+                    group.create_task(reach.watch.run())
+        finally:
             for reach in self._reaches.values():
-                group.create_task(reach.watch.run())
+                reach.client.forbidden.clear()
 
     def problems(self) -> Mapping[str, str]:
-        """Return what is wrong with each cluster that cannot be followed now."""
-        found = {one.cluster.name: one.watch.problem for one in self._reaches.values()}
-        return {name: problem for name, problem in found.items() if problem is not None}
+        """Return which clusters cannot be followed now, and what is forbidden in any of them."""
+        found = {}
+        for one in self._reaches.values():
+            if one.watch.follows and one.watch.problem is not None:
+                found[one.cluster.name] = one.watch.problem
+            for wish, words in one.client.forbidden.items():
+                found[f"{one.cluster.name}: {wish}"] = words
+        return found
+
+    def contacts(self) -> Mapping[str, Contact]:
+        """Return how it stands with each cluster."""
+        return {
+            one.cluster.name: Contact(
+                heard_seconds_ago=one.watch.heard_seconds_ago,
+                problem=one.watch.problem if one.watch.follows else None,
+                malformed=one.watch.malformed,
+                restarts=one.watch.restarts,
+            )
+            for one in self._reaches.values()
+        }
+
+    def finds(self) -> Mapping[str, Sequence[Found]]:
+        """Return what lies in each cluster of which the view is fresh."""
+        return {
+            place: list(remains_in(one.watch.view, one.cluster))
+            for place, one in self._reaches.items()
+            if one.watch.problem is None
+        }
+
+    def launched_as(self, job_id: int, attempt: int) -> str:
+        """Return the name of the attempt's Job."""
+        return names(job_id, attempt).job
+
+    async def remove(self, found: Found) -> None:
+        """Have the Job deleted, and its pods before it."""
+        client = self._reaches[found.place].client
+        await _asked(client.delete_job(found.name, found.uid))
+
+    async def clear(self, found: Found, attempt: int) -> bool:
+        """Delete the token's Secret, once the cluster confirms that the name has no Job."""
+        client = self._reaches[found.place].client
+        if (there := await _asked(client.job(found.name))) is not None:
+            return uid_of(there) != found.uid  # another's Job has the name, and the Secret
+        await _asked(client.delete_secret(names(int(found.job_id), attempt).secret))
+        return True
 
     async def launch(self, launch: Launch) -> None:
         """Make the Job, then the Secret that it owns; what is there already is taken for made."""
@@ -293,10 +343,7 @@ class KubernetesExecutor:
             uid = uid_of(there)
         if is_deleting(reach.watch.view.jobs.get(uid, {})):
             return
-        try:
-            await reach.client.delete_job(called.job, uid)
-        except ClusterRefusesError as error:
-            raise ExecutorUnavailableError(str(error)) from error
+        await _asked(reach.client.delete_job(called.job, uid))
 
     async def examine(
         self, job: JobState, attempt: int, seen: Sighting
@@ -326,24 +373,31 @@ class KubernetesExecutor:
     async def logs(self, job_id: int, attempt: int, tail: int | None) -> str | None:
         """Return the output of the attempt's pod, as long as that is there."""
         name = names(job_id, attempt).job
+        unavailable: list[ExecutorUnavailableError] = []
         for reach in self._reaches.values():
-            job = reach.watch.view.job_named(name) or await reach.client.job(name)
-            if job is None or text(part(job, "metadata", "annotations"), LOG_ANNOTATION) not in {
-                self.log_id,
-                "",
-            }:
-                continue
-            pod = await self._pod_of(reach, uid_of(job))
-            if (output := await self._log_of(reach, pod, tail)) is not None:
-                return output
+            try:
+                output = await _asked(self._logs(reach, name, tail))
+            except ExecutorUnavailableError as error:
+                unavailable.append(error)
+            else:
+                if output is not None:
+                    return output
+        if unavailable:
+            raise unavailable[0]
         return None
 
-    async def _pod_of(self, reach: _Reach, job_uid: str) -> Object | None:
-        """Return a Job's pod; a service that does not lead has to ask for it."""
-        pods = reach.watch.view.pods_of(job_uid)
+    async def _logs(self, reach: _Reach, name: str, tail: int | None) -> str | None:
+        """Return the output of the Job of this name, if that is of our log."""
+        view, fresh = reach.watch.view, reach.watch.problem is None
+        job = (view.job_named(name) if fresh else None) or await reach.client.job(name)
+        log_of = text(part(job, "metadata", "annotations"), LOG_ANNOTATION)
+        if job is None or log_of not in {self.log_id, ""}:
+            return None
+        pods = view.pods_of(uid_of(job)) if fresh else []
         if not pods:
-            pods, _ = await reach.client.list_all(PODS, f"{CONTROLLER_LABEL}={job_uid}")
-        return newest(pods)
+            selector = f"{CONTROLLER_LABEL}={uid_of(job)}"
+            pods, _ = await reach.client.list_all(PODS, selector)
+        return await self._log_of(reach, newest(pods), tail)
 
     async def _log_of(self, reach: _Reach, pod: Object | None, tail: int | None) -> str | None:
         if pod is None or uid_of(pod) in reach.watch.view.gone_pods:
@@ -401,6 +455,14 @@ def _refusal(error: ClusterRefusesError) -> LaunchHeldError | LaunchRefusedError
     if error.status == HTTPStatus.NOT_FOUND:
         return LaunchHeldError("namespace_missing", words)
     return LaunchRefusedError(words)
+
+
+async def _asked(work: Awaitable[T]) -> T:
+    """Return what the cluster answers; a refusal is one more way of not having got it."""
+    try:
+        return await work
+    except ClusterRefusesError as error:
+        raise ExecutorUnavailableError(str(error)) from error
 
 
 async def _within(work: Awaitable[T]) -> T | None:

@@ -129,6 +129,12 @@ class Store:
             rows = await session.rows("get_jobs", list(job_ids))
         return {row["id"]: Snapshot(state_of(row["state"]), row["now"]) for row in rows}
 
+    async def launches(self, job_id: int) -> list[tuple[int, str | None, str | None]]:
+        """Return of each launch of a job the attempt, and where it was asked for or its uid."""
+        async with self.database.session() as session:
+            rows = await session.rows("launches_of_job", job_id)
+        return [(row["attempt"], row["place"], row["uid"]) for row in rows]
+
     async def head(self) -> Head:
         """Return where the log ends, and how many jobs have each status there."""
         async with self.database.session() as session:
