@@ -116,12 +116,22 @@ def _by_result(state: JobState, moment: Moment, policy: Policy) -> Event | None:
         return None
     if result.succeeded and not result.after_cancel:
         return Succeeded(because=(result.position,))
+    if _awaits_its_cause(state, result, moment.now, policy):
+        return None
     if state.cancel is None:
         return failure_from_result(state, result)
     # A cancelled job ends when its process is gone; nobody can see one that somebody else started.
     if state.executor is None:
         return _cancelled(state, (state.cancel.position, result.position))
     return None
+
+
+def _awaits_its_cause(state: JobState, result: Result, now: datetime, policy: Policy) -> bool:
+    """Return whether a trainer was ended from outside and its cluster has still to say by what."""
+    told = result.error.get("code") == "terminated" and state.uid is not None
+    if not told or state.exit is not None or state.stop is not None or state.cancel is not None:
+        return False
+    return state.alive_at is not None and (now - state.alive_at).total_seconds() < policy.done_grace
 
 
 def _by_exit(state: JobState, moment: Moment, policy: Policy) -> Event | None:

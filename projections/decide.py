@@ -291,7 +291,7 @@ def _lives(state: JobState, sighting: Alive, *, adopting: bool) -> Event | None:
     if adopting:
         message = f"The service started anew and took over {handle}."
         return Adopted(handle=handle, message=message)
-    if state.status is not JobStatus.RUNNING:
+    if state.status is not JobStatus.RUNNING or state.reachable_at is None:
         return Running(reason="seen_alive", message=f"{handle} is alive.", handle=handle)
     return None
 

@@ -1,0 +1,3 @@
+"""x"""
+from tests.scenarios.row import Row
+HARD_CASES: tuple[Row, ...] = ()

@@ -1,0 +1,3 @@
+"""x"""
+from tests.scenarios.row import Row
+PAINS: tuple[Row, ...] = ()
