@@ -241,7 +241,7 @@ def _by_queue_timeout(state: JobState, moment: Moment, policy: Policy) -> Event 
 
 def _by_silence(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     """End an attempt that has been silent for twice the timeout; silence alone is not death."""
-    ends = state.exit or state.result or state.stop or state.cancel
+    ends = state.exit or state.result or state.stop or state.cancel or state.ending
     if state.status is not JobStatus.RUNNING or ends or moment.unreachable:
         return None
     quiet = silent_seconds(state, moment)

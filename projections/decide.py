@@ -226,7 +226,7 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
             event=item,
             source=Source.WATCHER,
             attempt=command.attempt,
-            event_id=_id_of(state, sighting, item),
+            event_id=_id_of(state, sighting, item, event),
             occurred_at=at,
         )
         for item in (launched, kept, event)
@@ -234,17 +234,20 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
     )
 
 
-def _id_of(state: JobState, sighting: Sighting, event: Event) -> str | None:
+def _id_of(state: JobState, sighting: Sighting, event: Event, news: Event | None) -> str | None:
     """Return the id of a fact about an object of a cluster; None where it is about none.
 
     Whoever sees the same version of the same object, and knows of the job what we know, gives the
-    fact the same id: it cannot be recorded twice.
+    fact the same id: it cannot be recorded twice. That we took an attempt over is about ourselves,
+    and may happen as often as we start.
     """
     identity = None if isinstance(sighting, Unseen | Unreachable) else sighting.identity
-    if identity is None:
+    if identity is None or (isinstance(news, Adopted) and not isinstance(event, Launched)):
         return None
     since = state.decided_by[-1] if state.decided_by else 0
-    parts = (state.trace_id, identity.uid, identity.version, type_of(event), since)
+    said = type_of(news) if news is not None else ""
+    reason = news.reason if isinstance(news, Terminating) else ""
+    parts = (state.trace_id, identity.uid, identity.version, type_of(event), since, said, reason)
     return str(uuid5(NAMESPACE_OID, "/".join(map(str, parts))))
 
 

@@ -87,7 +87,7 @@ def sight(look: Look, state: JobState, now: datetime, policy: Policy) -> Sightin
         waits_for=state.reason.code,
         ours=state.stop is not None or state.status.is_final,
         ending=_noted_end(state),
-        ending_for=_seconds(state.ending.at if state.ending is not None else None, now),
+        ending_for=_seconds(state.ending.at if state.ending else state.completed_at, now),
     )
     return _sight(look, past, policy)
 
@@ -189,7 +189,7 @@ def _absent(look: Look, past: _Past, pod: Object | None, *, late: bool) -> _Seen
 def _with_its_job(end: End | None, past: _Past, pod: Object | None) -> End:
     """Return the end of a pod whose Job was deleted: by that, unless it has one of its own."""
     if past.ours:
-        return end or End(cause=None, message="The Job was deleted as it was asked, and is gone.")
+        return end or End(cause=None, message="The Job and its pod are not there any more.")
     if end is None:
         if past.ending is not None and past.ending.cause is not Cause.POD_DELETED:
             return past.ending

@@ -5,7 +5,7 @@ It does at each news what `Attending` does in a round, with nothing of its own t
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from projections.decide import Enqueue, JobHasEndedError, Observe, RequestCancel, Tick
 from projections.events import Callback, Created
@@ -13,7 +13,7 @@ from projections.objects import Object, part, text, uid_of
 from projections.policy import Policy
 from projections.reconcile import Look, sight, sight_of_released
 from projections.sighting import Alive, Gone, Sighting, Unseen
-from service.cluster_client import JOBS, PODS, ClusterClient
+from service.cluster_client import JOBS, PODS, ClusterClient, Kind
 from service.cluster_watch import ClusterWatch
 from tests.cluster import objects as fake
 from tests.given import Given, at
@@ -66,21 +66,44 @@ class Replay:
 
     def restart(self) -> None:
         """Forget everything and list what is there now, as a new process does."""
-        self.withheld = False
         self._watches = [_watch() for _ in self._watches]
         self.made.clear()
         self._adopting = True
+        self.relist()
+        self._adopting = False
+
+    def cut(self) -> None:
+        self.withheld = True
+
+    def relist(self) -> None:
+        self.withheld = False
         for watch in self._watches:
             watch.view.list_jobs(self._truth[fake.JOBS].values())
             watch.view.list_pods(self._truth[fake.PODS].values())
         self.attend()
-        self._adopting = False
+
+    def list_of_old(self) -> None:
+        """List every object that is there in the first version of it."""
+        for resource in (fake.JOBS, fake.PODS):
+            first: dict[str, Object] = {}
+            for write in self._tape.writes[: self._reached]:
+                if write.resource is resource:
+                    first.setdefault(fake.uid_of(write.object), write.object)
+            for watch in self._watches:
+                view = watch.view
+                listing = view.list_jobs if resource is fake.JOBS else view.list_pods
+                listing(first.values())
+        self.attend()
+
+    def take(self, kind: Kind, line: Any) -> None:
+        for watch in self._watches:
+            watch._take(kind, line)
+        self.attend()
 
     def _deliver(self, write: Write) -> None:
         kind = JOBS if write.resource is fake.JOBS else PODS
         for watch in self._watches:
             watch._take(kind, {"type": write.type, "object": write.object})
-            assert watch.malformed == 0
         self.attend()
 
     def _deliver_stale(self, number: int) -> None:
@@ -129,7 +152,7 @@ class Replay:
         self.log.unreachable = not yes
         self.withheld = not yes
         if yes:
-            self.restart()
+            self.relist()
         else:
             self.attend()
 

@@ -35,8 +35,24 @@ class Row:
     retries: int = 3
     policy: Policy = POLICY
     spec: Mapping[str, Any] = field(default_factory=dict)
+    skew: float = 0.0
+    """By how many seconds the cluster's clock is ahead of ours."""
     differs: Mapping[str, str] = field(default_factory=dict)
     """Ways of replaying after which the end may be another one, each with the reason why."""
+
+
+class Table(list[Row]):
+    """Rows in the making: each is the function that lets it happen, under its name."""
+
+    def row(self, source: str, **expected: Any) -> Callable[[Script], Script]:
+        """Add the function as a row."""
+
+        def add(script: Script) -> Script:
+            name = script.__name__.strip("_").replace("_", " ")
+            self.append(Row(name=name, source=source, script=script, **expected))
+            return script
+
+        return add
 
 
 QUIET = Heartbeat | TrainerEvent
@@ -59,3 +75,45 @@ def told(record: Record) -> str:
     if record.rule is not None:
         words.append(f"({record.rule})")
     return ":".join(words)
+
+
+# What the log says of the usual course of an attempt, up to there
+LAUNCHED = "created queued:submitted launched queued:scheduling"
+MADE = f"{LAUNCHED} queued:container_creating"
+RUNS = f"{MADE} running"
+AGAIN = "queued:submitted launched queued:scheduling"
+"""The next attempt, once its time has come."""
+RETRY = {
+    "status": "queued",
+    "reason": "retry_scheduled",
+    "rule": "retry_within_budget",
+    "because": "exited attempt_failed retry_scheduled",
+}
+SUCCESS = {
+    "status": "succeeded",
+    "reason": "done",
+    "rule": "done_decides_success",
+    "because": "done succeeded",
+}
+CANCELLED = {
+    "status": "cancelled",
+    "reason": "cancelled",
+    "rule": "cancel_confirmed",
+    "because": "cancel_requested exited cancelled",
+}
+TRAINS = {
+    "status": "running",
+    "reason": "seen_alive",
+    "rule": "seen_running",
+    "because": "running",
+    "health": "healthy",
+}
+WAITS = {"status": "queued", "rule": "waiting", "because": "queued"}
+UNSEEN = "the pod came to its end and was cleared away while nobody looked"
+
+
+def runs(world: World) -> None:
+    """The attempt's pod is scheduled and starts, and its trainer calls back."""
+    world.schedule()
+    world.start()
+    world.heartbeat(epoch=1)

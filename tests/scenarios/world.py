@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,16 +10,20 @@ from typing import Any
 from projections.events import Callback, Created, Done, Heartbeat, TrainerEvent
 from projections.job import JobState
 from projections.policy import Policy
+from service.cluster_client import Kind
 from service.job_template import names
 from tests.cluster.clients import job_body
 from tests.cluster.cluster import Cluster
-from tests.cluster.objects import EVENTS, JOBS, PODS, uid_of
+from tests.cluster.conditions import set_job_condition
+from tests.cluster.objects import EVENTS, JOBS, PODS, Object, Resource, uid_of
+from tests.cluster.selectors import Selector
 from tests.cluster.store import Change
 from tests.given import CREATED, POLICY, Given, at
 from tests.scenarios.replay import Replay
 from tests.scenarios.tape import STEP, Act, Tape, Write
 
 LOOK_SECONDS = 15.0
+MOST_LOOKS = 20
 _OF_NODES = frozenset({"lose_node", "taint_node", "return_node", "remove_node", "shut_down_node"})
 _OF_NOBODY = frozenset({"quota_frees", "try_again", "quota_blocks"})
 
@@ -31,15 +35,21 @@ class World:
     """
 
     def __init__(
-        self, *, retries: int = 3, policy: Policy = POLICY, spec: dict[str, Any] | None = None
+        self,
+        *,
+        retries: int = 3,
+        policy: Policy = POLICY,
+        spec: Mapping[str, Any] | None = None,
+        skew: float = 0.0,
     ) -> None:
+        self._skew = skew
         self.created: Created = replace(CREATED, max_retries=retries)
         self.policy = policy
         self.cluster = Cluster(clock=self._clock)
         self.cluster.store.listeners.append(self._note)
         self.tape = Tape()
         self.replay = Replay(self.tape, self.created, policy)
-        self._spec = spec or {}
+        self._spec = {"spec": dict(spec)} if spec else {}
         self._pending: list[Act] = []
         self._told: set[int] = set()
         self._launched: set[int] = set()
@@ -101,8 +111,77 @@ class World:
 
     def another_job_of_the_name(self) -> None:
         """Somebody makes a Job under the name of ours."""
-        self.cluster.add_job(job_body(self.name, **({"spec": self._spec} if self._spec else {})))
+        self.cluster.add_job(job_body(self.name, **self._spec))
         self.flush()
+
+    def old_job(self, name: str) -> None:
+        """A Job of another log, long finished."""
+        self.cluster.add_job(job_body(name, labels={"app": "trainer", "job-id": "7"}))
+        self.cluster.schedule(name)
+        self.cluster.start(name)
+        self.cluster.exit(name, 1)
+        self.flush()
+
+    def launched_again(self) -> None:
+        """The launcher makes the Job once more and finds it there."""
+        self.flush()
+        uid, attempt = uid_of(self.cluster.job(self.name)), self.state.attempt
+        self._do(lambda replay: replay.launch(attempt, uid))
+
+    def keep_pod(self) -> None:
+        """Something else holds the pod by a finalizer of its own."""
+        self._change(PODS, lambda pod: pod["metadata"]["finalizers"].append("example.com/keep"))
+
+    def fails_by_policy(self, message: str) -> None:
+        """The container exits with 42, which the Job's failure policy knows."""
+        with self.cluster.held():
+            self.cluster.exit(self.name, 42)
+            now = self.cluster.now
+            for kind in ("FailureTarget", "Failed"):
+                self._change(
+                    JOBS,
+                    lambda job, kind=kind: set_job_condition(  # type: ignore[misc]
+                        job["status"], kind, "True", now, "PodFailurePolicy", message
+                    ),
+                )
+        self.flush()
+
+    def _change(self, resource: Resource, change: Callable[[Object], None]) -> None:
+        read = self.cluster.job if resource is JOBS else self.cluster.pod
+        body = read(self.name)
+        self.cluster.store.update(resource, self.cluster.namespace, body["metadata"]["name"], change)
+        self.flush()
+
+    def cut(self) -> None:
+        """The watch hears nothing any more, and nobody knows it yet."""
+        self._do(lambda replay: replay.cut())
+
+    def relisted(self) -> None:
+        """The watch lists everything anew."""
+        self._do(lambda replay: replay.relist())
+
+    def listed_of_old(self) -> None:
+        """A server that is behind lists what was there at first."""
+        self._do(lambda replay: replay.list_of_old())
+
+    def delivered(self, kind: Kind, line: Any) -> None:
+        """The watch delivers this line, which tells of no change."""
+        self._do(lambda replay: replay.take(kind, line))
+
+    def numbered_anew(self) -> None:
+        """The cluster's store comes back from a backup: all versions are from the past."""
+        self.flush()
+        self.cluster.store.go_back(100)
+        objects = [
+            Write(resource, "MODIFIED", entry.body)
+            for resource in (JOBS, PODS)
+            for _, entry in self.cluster.store.select(resource, None, Selector())
+        ]
+        for write in objects:
+            self.tape.wrote(write)
+        count = len(self.tape.writes)
+        self._do(lambda replay: replay.reach(count))
+        self._do(lambda replay: replay.relist())
 
     def unreachable(self) -> None:
         self._do(lambda replay: replay.reachable(yes=False))
@@ -146,15 +225,16 @@ class World:
     def later(self, seconds: float) -> None:
         """Let time pass; the service looks now and then."""
         end = self.log.now + seconds
+        pause = max(LOOK_SECONDS, seconds / MOST_LOOKS)
         while self.log.now < end:
-            until = min(self.log.now + LOOK_SECONDS, end)
+            until = min(self.log.now + pause, end)
             self._do(lambda replay, until=until: replay.wait(until))  # type: ignore[misc]
             self.flush()
 
     # How it is recorded
 
     def _clock(self) -> datetime:
-        return at(self.replay.log.now) if "replay" in self.__dict__ else at(0)
+        return at(self.replay.log.now + self._skew) if "replay" in self.__dict__ else at(0)
 
     def _note(self, change: Change) -> None:
         if change.entry.resource in (JOBS, PODS, EVENTS):
@@ -215,8 +295,7 @@ class World:
         attempt = state.attempt
         self._launched.add(attempt)
         with self.cluster.held():
-            body = job_body(self.name_of(attempt), **({"spec": self._spec} if self._spec else {}))
-            self.cluster.add_job(body)
+            self.cluster.add_job(job_body(self.name_of(attempt), **self._spec))
             uid = uid_of(self.cluster.job(self.name_of(attempt)))
             count = len(self.tape.writes)
 
