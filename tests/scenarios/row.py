@@ -34,7 +34,10 @@ class Row:
     health: str = "not_running"
     retries: int = 3
     policy: Policy = POLICY
-    spec: Mapping[str, Any] = field(default_factory=dict)
+    attempts: tuple[int, int, int] | None = None
+    """The number of the attempt, and what was charged to retries and to interruptions."""
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """What the Job's body has besides the usual: of its spec, its pod or its container."""
     skew: float = 0.0
     """By how many seconds the cluster's clock is ahead of ours."""
     differs: Mapping[str, str] = field(default_factory=dict)

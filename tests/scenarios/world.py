@@ -39,7 +39,7 @@ class World:
         *,
         retries: int = 3,
         policy: Policy = POLICY,
-        spec: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
         skew: float = 0.0,
     ) -> None:
         self._skew = skew
@@ -49,7 +49,7 @@ class World:
         self.cluster.store.listeners.append(self._note)
         self.tape = Tape()
         self.replay = Replay(self.tape, self.created, policy)
-        self._spec = {"spec": dict(spec)} if spec else {}
+        self._body = dict(body or {})
         self._pending: list[Act] = []
         self._told: set[int] = set()
         self._launched: set[int] = set()
@@ -111,7 +111,7 @@ class World:
 
     def another_job_of_the_name(self) -> None:
         """Somebody makes a Job under the name of ours."""
-        self.cluster.add_job(job_body(self.name, **self._spec))
+        self.cluster.add_job(job_body(self.name, **self._body))
         self.flush()
 
     def old_job(self, name: str) -> None:
@@ -132,6 +132,19 @@ class World:
         """Something else holds the pod by a finalizer of its own."""
         self._change(PODS, lambda pod: pod["metadata"]["finalizers"].append("example.com/keep"))
 
+    def container_ends(
+        self, name: str, *, kind: str = "containerStatuses", phase: str = "", **end: Any
+    ) -> None:
+        """Another container than the trainer's ends; the pod is Failed where `phase` says so."""
+
+        def change(pod: Object) -> None:
+            status = pod["status"]
+            others = [one for one in status.get(kind, []) if one["name"] != name]
+            status[kind] = [*others, {"name": name, "state": {"terminated": end}}]
+            status["phase"] = phase or status["phase"]
+
+        self._change(PODS, change)
+
     def fails_by_policy(self, message: str) -> None:
         """The container exits with 42, which the Job's failure policy knows."""
         with self.cluster.held():
@@ -150,6 +163,7 @@ class World:
         read = self.cluster.job if resource is JOBS else self.cluster.pod
         body = read(self.name)
         self.cluster.store.update(resource, self.cluster.namespace, body["metadata"]["name"], change)
+        self.cluster.settle()
         self.flush()
 
     def cut(self) -> None:
@@ -200,6 +214,9 @@ class World:
 
     def epoch(self, number: int = 1) -> None:
         self._says(TrainerEvent(type="epoch_end", data={"epoch": number}), None)
+
+    def checkpoint(self, uri: str) -> None:
+        self._says(TrainerEvent(type="checkpoint_saved", data={"uri": uri, "epoch": 1}), None)
 
     def done(self, *, of: int | None = None) -> None:
         self._says(Done(status="succeeded"), of)
@@ -295,7 +312,7 @@ class World:
         attempt = state.attempt
         self._launched.add(attempt)
         with self.cluster.held():
-            self.cluster.add_job(job_body(self.name_of(attempt), **self._spec))
+            self.cluster.add_job(job_body(self.name_of(attempt), **self._body))
             uid = uid_of(self.cluster.job(self.name_of(attempt)))
             count = len(self.tape.writes)
 
