@@ -17,7 +17,7 @@ from projections.events import (
 )
 from projections.failures import failure_from_exit, failure_from_result, failure_from_stop
 from projections.health import ALARMING, Verdict, assess, recorded_verdict, silent_seconds
-from projections.job import Cancel, Exit, JobState, JobStatus
+from projections.job import Cancel, Exit, JobState, JobStatus, Result
 from projections.policy import Moment, Policy
 from projections.rules import Rule
 

@@ -133,14 +133,14 @@ def _pod_that_counts(look: Look) -> Object | None:
     return newest(living or there or look.pods)
 
 
-def _present(
-    look: Look, job: Object, past: _Past, pod: Object | None, *, late: bool
-) -> _Seen:
+def _present(look: Look, job: Object, past: _Past, pod: Object | None, *, late: bool) -> _Seen:
     lives = pod is not None and uid_of(pod) not in look.gone and not has_ended(pod)
     if over := condition(job, "Failed", "Complete"):
         if not late and (lives or (pod is None and past.ending is None)):
             return _over(job, past, pod)
-        return _completed(past, pod) if over["type"] == "Complete" else _failed(job, over, past, pod)
+        return (
+            _completed(past, pod) if over["type"] == "Complete" else _failed(job, over, past, pod)
+        )
     if (target := condition(job, "FailureTarget")) or (is_deleting(job) and not is_orphaning(job)):
         return _ending(job, target, past, pod) if pod is not None and lives else _ended(pod)
     if condition(job, "Suspended") or part(job, "spec").get("suspend") is True:

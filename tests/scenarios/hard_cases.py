@@ -132,7 +132,7 @@ def an_unschedulable_pod_waits_with_the_reason_and_is_told_once(w: World) -> Non
 
 @row(
     "case 9: the quota lets no pod be made",
-    events=f"created queued:submitted launched queued:pod_create_blocked queued:scheduling"
+    events="created queued:submitted launched queued:pod_create_blocked queued:scheduling"
     " queued:container_creating running",
     **TRAINS,
 )

@@ -448,7 +448,9 @@ def a_pod_never_starts(w: World) -> None:
     **WAITS,
 )
 def a_pod_waits_behind_a_gate(w: World) -> None:
-    w.unschedulable("Scheduling is blocked due to non-empty scheduling gates", reason="SchedulingGated")
+    w.unschedulable(
+        "Scheduling is blocked due to non-empty scheduling gates", reason="SchedulingGated"
+    )
     w.later(4000)
 
 
@@ -526,8 +528,7 @@ def success_before_the_trainer_heard_of_the_cancel_wins(w: World) -> None:
 
 @row(
     "cancelled while it is drained",
-    events=f"{RUNS} terminating:drained cancel_requested:enough exited:drained"
-    " cancelled:cancelled",
+    events=f"{RUNS} terminating:drained cancel_requested:enough exited:drained cancelled:cancelled",
     **CANCELLED,
 )
 def a_job_is_cancelled_while_its_pod_ends(w: World) -> None:

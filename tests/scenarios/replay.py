@@ -59,9 +59,9 @@ class Replay:
         for write in self._tape.writes[self._reached : count]:
             kept = self._truth[write.resource]
             if write.type == "DELETED":
-                kept.pop(fake.uid_of(write.object))
+                kept.pop(uid_of(write.object))
             else:
-                kept[fake.uid_of(write.object)] = write.object
+                kept[uid_of(write.object)] = write.object
         self._reached = max(self._reached, count)
 
     def restart(self) -> None:
@@ -88,7 +88,7 @@ class Replay:
             first: dict[str, Object] = {}
             for write in self._tape.writes[: self._reached]:
                 if write.resource is resource:
-                    first.setdefault(fake.uid_of(write.object), write.object)
+                    first.setdefault(uid_of(write.object), write.object)
             for watch in self._watches:
                 view = watch.view
                 listing = view.list_jobs if resource is fake.JOBS else view.list_pods
@@ -109,9 +109,9 @@ class Replay:
     def _deliver_stale(self, number: int) -> None:
         """An older version of the same object once more, as a lagging server may send it."""
         write = self._tape.writes[number]
-        uid = fake.uid_of(write.object)
+        uid = uid_of(write.object)
         for old in reversed(self._tape.writes[:number]):
-            if old.resource is write.resource and fake.uid_of(old.object) == uid:
+            if old.resource is write.resource and uid_of(old.object) == uid:
                 self._deliver(old)
                 return
 

@@ -162,7 +162,9 @@ class World:
     def _change(self, resource: Resource, change: Callable[[Object], None]) -> None:
         read = self.cluster.job if resource is JOBS else self.cluster.pod
         body = read(self.name)
-        self.cluster.store.update(resource, self.cluster.namespace, body["metadata"]["name"], change)
+        self.cluster.store.update(
+            resource, self.cluster.namespace, body["metadata"]["name"], change
+        )
         self.cluster.settle()
         self.flush()
 
@@ -290,16 +292,17 @@ class World:
         return False
 
     def _to_be_stopped(self) -> list[int]:
-        state, found, now = self.state, [], at(self.log.now)
-        if state.releasing is not None and state.attempt_queued_at is not None:
-            if (now - state.attempt_queued_at).total_seconds() >= self.policy.stop_grace:
-                found.append(state.releasing)
-        if state.was_started and state.stop is not None:
+        state, found = self.state, []
+        grace = self.policy.stop_grace
+        if state.releasing is not None and self._since(state.attempt_queued_at) >= grace:
+            found.append(state.releasing)
+        over = state.completed_at is not None and self._since(state.completed_at) >= grace
+        if state.was_started and (state.stop is not None or over):
             found.append(state.attempt)
-        if state.was_started and state.completed_at is not None:
-            if (now - state.completed_at).total_seconds() >= self.policy.stop_grace:
-                found.append(state.attempt)
         return found
+
+    def _since(self, moment: datetime | None) -> float:
+        return (at(self.log.now) - moment).total_seconds() if moment is not None else 0.0
 
     def _launches(self) -> bool:
         state = self.state
@@ -307,7 +310,7 @@ class World:
         blocked = state.cancel is not None or state.releasing is not None
         if not waits or blocked or state.attempt_queued_at is None or self.log.unreachable:
             return False
-        if (at(self.log.now) - state.attempt_queued_at).total_seconds() < state.retry_delay:
+        if self._since(state.attempt_queued_at) < state.retry_delay:
             return False
         attempt = state.attempt
         self._launched.add(attempt)
