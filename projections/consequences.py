@@ -17,7 +17,7 @@ from projections.events import (
 )
 from projections.failures import failure_from_exit, failure_from_result, failure_from_stop
 from projections.health import ALARMING, Verdict, assess, recorded_verdict, silent_seconds
-from projections.job import Cancel, Exit, JobState, JobStatus
+from projections.job import Cancel, Exit, JobState, JobStatus, Result
 from projections.policy import Moment, Policy
 from projections.rules import Rule
 
@@ -116,12 +116,22 @@ def _by_result(state: JobState, moment: Moment, policy: Policy) -> Event | None:
         return None
     if result.succeeded and not result.after_cancel:
         return Succeeded(because=(result.position,))
+    if _awaits_its_cause(state, result, moment.now, policy):
+        return None
     if state.cancel is None:
         return failure_from_result(state, result)
     # A cancelled job ends when its process is gone; nobody can see one that somebody else started.
     if state.executor is None:
         return _cancelled(state, (state.cancel.position, result.position))
     return None
+
+
+def _awaits_its_cause(state: JobState, result: Result, now: datetime, policy: Policy) -> bool:
+    """Return whether a trainer was ended from outside and its cluster has still to say by what."""
+    told = result.error.get("code") == "terminated" and state.uid is not None
+    if not told or state.exit is not None or state.stop is not None or state.cancel is not None:
+        return False
+    return state.alive_at is not None and (now - state.alive_at).total_seconds() < policy.done_grace
 
 
 def _by_exit(state: JobState, moment: Moment, policy: Policy) -> Event | None:
@@ -231,7 +241,7 @@ def _by_queue_timeout(state: JobState, moment: Moment, policy: Policy) -> Event 
 
 def _by_silence(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     """End an attempt that has been silent for twice the timeout; silence alone is not death."""
-    ends = state.exit or state.result or state.stop or state.cancel
+    ends = state.exit or state.result or state.stop or state.cancel or state.ending
     if state.status is not JobStatus.RUNNING or ends or moment.unreachable:
         return None
     quiet = silent_seconds(state, moment)

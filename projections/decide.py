@@ -107,20 +107,11 @@ class Observe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """Keep something about an attempt that decides nothing, under an id: it is kept once."""
-
-    attempt: int
-    evidence: Evidence
-    event_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Nothing happened but time."""
 
 
-Command = CreateJob | ReportCallbacks | RequestCancel | IssueToken | Enqueue | Observe | Note | Tick
+Command = CreateJob | ReportCallbacks | RequestCancel | IssueToken | Enqueue | Observe | Tick
 
 
 def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
@@ -143,8 +134,6 @@ def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
             return _enqueued(state, command)
         case Observe():
             return _observed(state, command)
-        case Note():
-            return (_noted(command),)
         case Tick():
             return ()
         case _ as never:
@@ -237,7 +226,7 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
             event=item,
             source=Source.WATCHER,
             attempt=command.attempt,
-            event_id=_id_of(state, sighting, item, getattr(event, "reason", "")),
+            event_id=_id_of(state, sighting, item, event),
             occurred_at=at,
         )
         for item in (launched, kept, event)
@@ -245,27 +234,21 @@ def _observed(state: JobState, command: Observe) -> tuple[Draft, ...]:
     )
 
 
-def _id_of(state: JobState, sighting: Sighting, event: Event, reason: str) -> str | None:
+def _id_of(state: JobState, sighting: Sighting, event: Event, news: Event | None) -> str | None:
     """Return the id of a fact about an object of a cluster; None where it is about none.
 
     Whoever sees the same version of the same object, and knows of the job what we know, gives the
-    fact the same id: it cannot be recorded twice.
+    fact the same id: it cannot be recorded twice. That we took an attempt over is about ourselves,
+    and may happen as often as we start.
     """
     identity = None if isinstance(sighting, Unseen | Unreachable) else sighting.identity
-    if identity is None:
+    if identity is None or (isinstance(news, Adopted) and not isinstance(event, Launched)):
         return None
     since = state.decided_by[-1] if state.decided_by else 0
-    parts = (state.trace_id, identity.uid, identity.version, type_of(event), reason, since)
+    said = type_of(news) if news is not None else ""
+    reason = news.reason if isinstance(news, Terminating) else ""
+    parts = (state.trace_id, identity.uid, identity.version, type_of(event), since, said, reason)
     return str(uuid5(NAMESPACE_OID, "/".join(map(str, parts))))
-
-
-def _noted(command: Note) -> Draft:
-    return Draft(
-        event=command.evidence,
-        source=Source.WATCHER,
-        attempt=command.attempt,
-        event_id=command.event_id,
-    )
 
 
 def _launched(state: JobState, sighting: Sighting) -> Launched | None:
@@ -311,7 +294,7 @@ def _lives(state: JobState, sighting: Alive, *, adopting: bool) -> Event | None:
     if adopting:
         message = f"The service started anew and took over {handle}."
         return Adopted(handle=handle, message=message)
-    if state.status is not JobStatus.RUNNING:
+    if state.status is not JobStatus.RUNNING or state.reachable_at is None:
         return Running(reason="seen_alive", message=f"{handle} is alive.", handle=handle)
     return None
 

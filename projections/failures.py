@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from projections.causes import INTERRUPTIONS, class_of
+from projections.causes import INTERRUPTIONS, Cause, class_of
 from projections.events import AttemptFailed, FailureClass
 from projections.job import Exit, JobState, Result, Stop
 from projections.rules import Rule
 
 SIGKILL, SIGTERM = 9, 15
+
+_FROM_OUTSIDE = INTERRUPTIONS | {
+    Cause.DEADLINE_EXCEEDED,
+    Cause.JOB_VANISHED,
+    Cause.POD_DELETED,
+    Cause.STUCK_TERMINATING,
+}
+"""What ends a trainer by a signal, and is the reason for its end."""
 
 # A process ended by signal N may also be reported as exit code 128 + N, as shells and pods do.
 _BY_SIGNAL = {128 + SIGKILL: SIGKILL, 128 + SIGTERM: SIGTERM}
@@ -21,11 +29,26 @@ def failure_from_result(state: JobState, result: Result) -> AttemptFailed:
     message = _text(result.error.get("message")) or "The trainer reported a failure."
     if state.stop is not None and code == "terminated":
         return failure_from_stop(state.stop, None, also=(result.position,))
+    if state.exit is not None and code == "terminated" and state.exit.cause in _FROM_OUTSIDE:
+        return _ended_from_outside(state.exit, result)
     return AttemptFailed(
         reason=code,
         message=message,
         failure_class=_class_of(code, retryable=result.error.get("retryable") is not False),
         because=(result.position,),
+    )
+
+
+def _ended_from_outside(seen: Exit, result: Result) -> AttemptFailed:
+    """Return what `terminated` means where the cluster says who did that."""
+    reason = str(seen.cause)
+    return AttemptFailed(
+        reason=reason,
+        message=seen.message,
+        failure_class=class_of(reason),
+        exit_code=seen.exit_code,
+        signal=seen.signal,
+        because=(result.position, seen.position),
     )
 
 

@@ -63,8 +63,10 @@ class Ending:
     """The attempt's pod is being ended."""
 
     at: datetime
+    """When that was first noted, for whatever reason."""
     position: int
     reason: str
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,18 @@ def owner_of(object_: Object) -> str:
     return text(part(object_, "metadata", "labels"), "batch.kubernetes.io/controller-uid")
 
 
+def is_orphaning(object_: Object) -> bool:
+    """Return whether the object's deletion is to leave what it owns."""
+    finalizers = part(object_, "metadata").get("finalizers")
+    return isinstance(finalizers, list) and "orphan" in finalizers
+
+
+def is_orphan(object_: Object) -> bool:
+    """Return whether the object has lost its controller, which its labels still name."""
+    owners = parts(part(object_, "metadata"), "ownerReferences")
+    return not any(owner.get("controller") is True for owner in owners)
+
+
 def condition(object_: Object, *types: str) -> Object:
     """Return the first condition of one of these types that holds; an empty one where none does."""
     for found in parts(part(object_, "status"), "conditions"):

@@ -149,7 +149,7 @@ def end_of(pod: Object) -> End | None:
     """
     terminated, container = _terminated(pod)
     code, at = number(terminated, "exitCode"), time(terminated, "finishedAt")
-    cause = _disruption(pod) or _pod_reason(pod)
+    cause = _what_took(pod)
     if cause is not None and (has_ended(pod) or is_deleting(pod)):
         message = _sentence(_WORDS[cause], pod, text(part(pod, "status"), "message"))
         return End(cause=cause, message=message, exit_code=code, signal=_signal(code), at=at)
@@ -164,8 +164,8 @@ def end_of(pod: Object) -> End | None:
 
 def disruption_of(pod: Object) -> tuple[Cause, str] | None:
     """Return what is about to take the pod away, and a sentence; None where nothing is."""
-    cause = _disruption(pod)
-    if cause is None:
+    cause = _what_took(pod)
+    if cause is None or _disruption(pod) is None:
         return None
     said = text(condition(pod, "DisruptionTarget"), "message")
     return cause, _sentence(_WORDS[cause], pod, said)
@@ -177,15 +177,19 @@ def _by_code(
     reason, said = text(terminated, "reason"), text(terminated, "message").strip()
     if code == 0:
         return None, ""
+    which = "The container" if container == TRAINER else f"Container {container}"
     if reason == "OOMKilled" and code == 137:
         limit = _memory_limit(pod, container)
         known = f", memory limit {limit}" if limit else ""
-        return Cause.OOM_KILLED, _sentence("OOMKilled", pod, f"exit code 137{known}")
+        words = "OOMKilled" if container == TRAINER else f"OOMKilled: {which.lower()}"
+        return Cause.OOM_KILLED, _sentence(words, pod, f"exit code 137{known}")
     if reason in {"StartError", "ContainerCannotRun"}:
-        return Cause.START_ERROR, _sentence("The container could not start", pod, said)
+        return Cause.START_ERROR, _sentence(f"{which} could not start", pod, said)
+    if code in SIGNALS and is_deleting(pod):
+        return Cause.POD_DELETED, _sentence("The pod was deleted", pod, f"exit code {code}")
     if code in SIGNALS:
-        return Cause.KILLED, _sentence("The container was killed", pod, f"exit code {code}")
-    words = f"The container ended with exit code {code}"
+        return Cause.KILLED, _sentence(f"{which} was killed", pod, f"exit code {code}")
+    words = f"{which} ended with exit code {code}"
     return Cause.EXIT_NONZERO, _sentence(words, pod, said.splitlines()[-1] if said else "")
 
 
@@ -197,6 +201,13 @@ def _sentence(words: str, pod: Object, said: str) -> str:
 
 def _signal(code: int | None) -> int | None:
     return SIGNALS.get(code) if code is not None else None
+
+
+def _what_took(pod: Object) -> Cause | None:
+    cause = _disruption(pod)
+    if cause in {None, Cause.EVICTED}:  # the kubelet's own word is the finer one
+        cause = _pod_reason(pod) or cause
+    return cause
 
 
 def _disruption(pod: Object) -> Cause | None:
@@ -232,7 +243,8 @@ def _terminated(pod: Object) -> tuple[Object, str]:
 
 
 def _memory_limit(pod: Object, container: str) -> str:
-    for spec in parts(part(pod, "spec"), "containers"):
+    specs = part(pod, "spec")
+    for spec in (*parts(specs, "containers"), *parts(specs, "initContainers")):
         if spec.get("name") == container:
             return text(part(spec, "resources", "limits"), "memory")
     return ""

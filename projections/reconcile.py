@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from projections.causes import Cause
+from projections.causes import INTERRUPTIONS, Cause
 from projections.job import JobState
 from projections.objects import (
     Object,
     condition,
     is_deleting,
+    is_orphan,
+    is_orphaning,
     name_of,
     newest,
     part,
@@ -40,6 +42,14 @@ from projections.policy import Policy
 from projections.sighting import Alive, Ending, Gone, Identity, Sighting, Unseen, Waiting
 
 _Seen = Unseen | Waiting | Alive | Ending | Gone
+LAG_SECONDS = 5.0
+"""How far what is heard of pods may be behind what is heard of Jobs."""
+_NOTED = {
+    **{cause.value: cause for cause in (*INTERRUPTIONS, Cause.DEADLINE_EXCEEDED)},
+    "pod_deleting": Cause.POD_DELETED,
+    "job_deleted": Cause.JOB_VANISHED,
+}
+"""What the log's word for a pod's ending means once the pod is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,70 +66,143 @@ class Look:
     """Core Events about the Job, the newest last."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Past:
+    """What the log knows of the attempt."""
+
+    uid: str | None
+    waits_for: str = ""
+    ours: bool = False
+    """Its deletion was decided here."""
+    ending: End | None = None
+    """How it ends, as far as that was noted before its end."""
+    ending_for: float | None = None
+    """For how many seconds it has been ending, if it has."""
+
+
 def sight(look: Look, state: JobState, now: datetime, policy: Policy) -> Sighting:
     """Return what the look says of the job's current attempt; the first row that fits wins."""
-    return _sight(look, state, _ending_since(state), now, policy)
+    past = _Past(
+        uid=state.uid,
+        waits_for=state.reason.code,
+        ours=state.stop is not None or state.status.is_final,
+        ending=_noted_end(state),
+        ending_for=_seconds(state.ending.at if state.ending else state.completed_at, now),
+    )
+    return _sight(look, past, policy)
 
 
 def sight_of_released(look: Look, state: JobState, now: datetime, policy: Policy) -> Sighting:
     """Return what the look says of the attempt before, which may hold its place for a while yet."""
-    return _sight(look, state, state.attempt_queued_at, now, policy)
+    ending_for = _seconds(state.attempt_queued_at, now)
+    return _sight(look, _Past(uid=state.releasing_uid, ours=True, ending_for=ending_for), policy)
 
 
-def _sight(
-    look: Look, state: JobState, ending_since: datetime | None, now: datetime, policy: Policy
-) -> Sighting:
-    pod = newest(look.pods)
-    identity = _identity(look, state, pod)
-    seen = _absent(look, state, pod) if look.job is None else _present(look, look.job, state, pod)
-    if isinstance(seen, Ending) and pod is not None and ending_since is not None:
-        limit = grace_seconds(pod) + policy.ending_grace
-        if seen.reason is not None and (now - ending_since).total_seconds() >= limit:
-            seen = _given_up(pod, limit)
+def _seconds(since: datetime | None, now: datetime) -> float | None:
+    return None if since is None else (now - since).total_seconds()
+
+
+def _noted_end(state: JobState) -> End | None:
+    ending = state.ending
+    cause = _NOTED.get(ending.reason) if ending is not None else None
+    if ending is None or cause is None:
+        return None
+    return End(cause=cause, message=f"Nobody saw its end. Before that: {ending.message}")
+
+
+def _sight(look: Look, past: _Past, policy: Policy) -> Sighting:
+    pod = _pod_that_counts(look)
+    identity = _identity(look, past, pod)
+    limit = LAG_SECONDS if pod is None else grace_seconds(pod) + policy.ending_grace
+    late = past.ending_for is not None and past.ending_for >= limit
+    if look.job is None:
+        seen = _absent(look, past, pod, late=late)
+    else:
+        seen = _present(look, look.job, past, pod, late=late)
+    if isinstance(seen, Ending) and pod is not None and late and seen.reason is not None:
+        seen = _given_up(pod, limit)
     if isinstance(seen, Unseen) or identity is None:
         return seen
     return _identified(seen, identity)
 
 
-def _present(look: Look, job: Object, state: JobState, pod: Object | None) -> _Seen:
-    if failed := condition(job, "Failed"):
-        return _failed(failed, pod)
-    if condition(job, "Complete"):
-        return _completed(pod)
+def _pod_that_counts(look: Look) -> Object | None:
+    """Return the newest pod that lives; where none does, of those that are there, or were."""
+    there = [pod for pod in look.pods if uid_of(pod) not in look.gone]
+    living = [pod for pod in there if not has_ended(pod) and not is_deleting(pod)]
+    return newest(living or there or look.pods)
+
+
+def _present(look: Look, job: Object, past: _Past, pod: Object | None, *, late: bool) -> _Seen:
     lives = pod is not None and uid_of(pod) not in look.gone and not has_ended(pod)
-    if (target := condition(job, "FailureTarget")) or is_deleting(job):
-        return _ending(job, target, state, pod if lives else None)
+    if over := condition(job, "Failed", "Complete"):
+        if not late and (lives or (pod is None and past.ending is None)):
+            return _over(job, past, pod)
+        return (
+            _completed(past, pod) if over["type"] == "Complete" else _failed(job, over, past, pod)
+        )
+    if (target := condition(job, "FailureTarget")) or (is_deleting(job) and not is_orphaning(job)):
+        return _ending(job, target, past, pod) if pod is not None and lives else _ended(pod)
     if condition(job, "Suspended") or part(job, "spec").get("suspend") is True:
         message = "The Job is suspended: it waits to be admitted, or was sent back to the queue."
         return Waiting(reason="suspended", message=message, suspended=True)
     if pod is None or not lives:
-        return _without_pod(look, pod)
-    if is_deleting(pod) or disruption_of(pod):
-        return _ending(job, target, state, pod)
+        return _ended(pod) if pod is not None and has_ended(pod) else _without_pod(look)
+    if is_deleting(pod):  # a threat alone may pass: the condition is cleared again
+        return _ending(job, target, past, pod)
+    return _living(pod, past)
+
+
+def _living(pod: Object, past: _Past) -> _Seen:
     if phase_of(pod) == "Running":
         return Alive(handle=described(pod), since=running_since(pod))
-    reason, message = waits_for(pod, state.reason.code)
+    reason, message = waits_for(pod, past.waits_for)
     return Waiting(reason=reason, message=message)
 
 
-def _absent(look: Look, state: JobState, pod: Object | None) -> _Seen:
+def _over(job: Object, past: _Past, pod: Object | None) -> Ending:
+    """Hold: what is heard of pods may be behind what is heard of Jobs."""
+    if pod is not None and is_deleting(pod):
+        return _ending(job, {}, past, pod)
+    message = f"Job {name_of(job)} is over, and how its pod ended was not seen yet."
+    handle = described(pod) if pod is not None else None
+    return Ending(reason="job_over", message=message, handle=handle)
+
+
+def _absent(look: Look, past: _Past, pod: Object | None, *, late: bool) -> _Seen:
     """There is no Job of the attempt's uid: whoever deleted it, it is not made again."""
     if pod is None:
-        return Unseen() if state.uid is None else _vanished()
+        if past.uid is None:
+            return Unseen()
+        if past.ending is None and not late:
+            message = "The Job is not there any more, and no pod of it was seen yet."
+            return Ending(reason="deletion_sent" if past.ours else "job_absent", message=message)
+        return _gone(_with_its_job(None, past, None), None)
     if uid_of(pod) not in look.gone and not has_ended(pod):
+        if is_orphan(pod) and not is_deleting(pod):
+            return _living(pod, past)
         message = f"The Job was deleted, and {described(pod)} is on its way to its end."
-        return Ending(reason=_deletion(state), message=message, handle=described(pod))
-    end = end_of(pod)
-    return _vanished(pod) if end is None else _gone(end, pod)
+        return Ending(reason=_deletion(past), message=message, handle=described(pod))
+    return _gone(_with_its_job(end_of(pod), past, pod), pod)
 
 
-def _vanished(pod: Object | None = None) -> Gone:
-    message = "The Job is not there any more, and nobody saw how its pod ended."
-    node = node_of(pod) if pod is not None else None
-    return Gone(cause=Cause.JOB_VANISHED, message=message, node=node)
+def _with_its_job(end: End | None, past: _Past, pod: Object | None) -> End:
+    """Return the end of a pod whose Job was deleted: by that, unless it has one of its own."""
+    if past.ours:
+        return end or End(cause=None, message="The Job and its pod are not there any more.")
+    if end is None:
+        if past.ending is not None and past.ending.cause is not Cause.POD_DELETED:
+            return past.ending
+        message = "The Job is not there any more, and nobody saw how its pod ended."
+        return End(cause=Cause.JOB_VANISHED, message=message)
+    deleted = pod is not None and is_deleting(pod)
+    if deleted and end.cause in {None, Cause.POD_DELETED, Cause.EXIT_NONZERO}:
+        message = f"The Job was deleted, and not by us. {end.message}".strip()
+        return replace(end, cause=Cause.JOB_VANISHED, message=message)
+    return end
 
 
-def _failed(failed: Object, pod: Object | None) -> Gone:
+def _failed(job: Object, failed: Object, past: _Past, pod: Object | None) -> Gone:
     """Say why: the Job itself knows of deadlines and policies, of all else only its pod."""
     reason, message = text(failed, "reason"), text(failed, "message")
     end = end_of(pod) if pod is not None else None
@@ -134,21 +217,28 @@ def _failed(failed: Object, pod: Object | None) -> Gone:
             signal=end.signal if end else None,
         )
     if end is None:
-        end = _unseen_end(pod, message or reason)
+        end = _unseen_end(pod, past, message or reason)
+    if is_deleting(job) and reason == "BackoffLimitExceeded":
+        end = _with_its_job(end, past, pod)
     return _gone(end, pod)
 
 
-def _unseen_end(pod: Object | None, said: str) -> End:
+def _unseen_end(pod: Object | None, past: _Past, said: str) -> End:
+    """Return what is known of a pod's end that nobody saw, as after a restart of the service."""
     if pod is not None and is_deleting(pod):
-        words = f"{described(pod).capitalize()} was deleted before its container had run."
+        ran = phase_of(pod) == "Running"
+        how = "and nobody saw how its container ended" if ran else "before its container had run"
+        words = f"{described(pod).capitalize()} was deleted {how}."
         return End(cause=Cause.POD_DELETED, message=words)
+    if past.ending is not None:
+        return past.ending
     words = f"The Job failed and nothing was seen of how its pod ended: {said}"
     return End(cause=Cause.POD_FAILED, message=words)
 
 
-def _completed(pod: Object | None) -> Gone:
+def _completed(past: _Past, pod: Object | None) -> Gone:
     """Its container said 0, which is no `done`; what had come over the pod is told."""
-    end = end_of(pod) if pod is not None else None
+    end = (end_of(pod) if pod is not None else None) or past.ending
     at = end.at if end else None
     if end is None or end.cause is None or end.exit_code not in (0, None):
         return Gone(exit_code=0, at=at, node=node_of(pod) if pod is not None else None)
@@ -167,34 +257,39 @@ def _gone(end: End, pod: Object | None) -> Gone:
     )
 
 
-def _ending(job: Object, target: Object, state: JobState, pod: Object | None) -> Ending:
-    """Hold: a container that is told to end may still report `done`, and the Job has the word."""
-    if pod is None:  # nothing runs any more, and the Job will say so in a moment
+def _ended(pod: Object | None) -> Ending:
+    """Hold: nothing runs any more, and the Job will say so in a moment.
+
+    What took the pod away is noted at once: the pod itself may be gone before the Job has spoken.
+    """
+    disruption = disruption_of(pod) if pod is not None else None
+    if pod is None or disruption is None:
         return Ending(reason=None)
+    return Ending(reason=disruption[0], message=disruption[1], handle=described(pod))
+
+
+def _ending(job: Object, target: Object, past: _Past, pod: Object) -> Ending:
+    """Hold: a container that is told to end may still report `done`, and the Job has the word."""
     handle = described(pod)
     if (disruption := disruption_of(pod)) is not None:
         return Ending(reason=disruption[0], message=disruption[1], handle=handle)
-    if target:
-        deadline = text(target, "reason") == "DeadlineExceeded"
+    deadline = text(target, "reason") == "DeadlineExceeded"
+    if target and not is_deleting(job) and (deadline or not is_deleting(pod)):
         code = Cause.DEADLINE_EXCEEDED if deadline else "job_failing"
         message = f"{text(target, 'message') or 'The Job is failing'}; {handle} is being ended."
         return Ending(reason=code, message=message, handle=handle)
     what = f"Job {name_of(job)}" if is_deleting(job) else handle
     message = f"{what} is being deleted; the pod has {grace_seconds(pod)} s to end."
-    reason = _deletion(state) if is_deleting(job) else "pod_deleting"
+    reason = _deletion(past) if is_deleting(job) else "pod_deleting"
     return Ending(reason=reason, message=message, handle=handle)
 
 
-def _deletion(state: JobState) -> str:
+def _deletion(past: _Past) -> str:
     """Return whose deletion it is: the log knows of ours."""
-    ours = state.stop is not None or state.status.is_final
-    return "deletion_sent" if ours else "job_deleted"
+    return "deletion_sent" if past.ours else "job_deleted"
 
 
-def _without_pod(look: Look, pod: Object | None) -> _Seen:
-    """No pod runs: it has ended and the Job has not said so, or it was not made yet."""
-    if pod is not None and has_ended(pod):
-        return Ending(reason=None)
+def _without_pod(look: Look) -> Waiting:
     for warning in reversed(look.warnings):
         if text(warning, "reason") == "FailedCreate":
             said = text(warning, "message") or "The cluster refuses to make the pod."
@@ -216,12 +311,8 @@ def _given_up(pod: Object, limit: float) -> Gone:
     )
 
 
-def _ending_since(state: JobState) -> datetime | None:
-    return state.ending.at if state.ending is not None else None
-
-
-def _identity(look: Look, state: JobState, pod: Object | None) -> Identity | None:
-    uid = uid_of(look.job) if look.job is not None else state.uid
+def _identity(look: Look, past: _Past, pod: Object | None) -> Identity | None:
+    uid = uid_of(look.job) if look.job is not None else past.uid
     if not uid:
         return None
     handle = f"Job {name_of(look.job)}" if look.job is not None else "The Job"

@@ -154,8 +154,9 @@ def _apply(state: JobState, record: Record) -> JobState:
             return _seen(state, record, event)
         case Heartbeat() | Heartbeats() | TrainerEvent() | Done() as event:
             return _called_back(state, record, event)
-        case Terminating(reason=reason):
-            ending = Ending(at=record.recorded_at, position=record.position, reason=reason)
+        case Terminating(reason=reason, message=message):
+            since = state.ending.at if state.ending is not None else record.recorded_at
+            ending = Ending(at=since, position=record.position, reason=reason, message=message)
             return changed(state, ending=ending)
         case Exited() as event:
             return _exited(state, record, event)
@@ -220,7 +221,8 @@ def _queued(state: JobState, record: Record, event: Queued) -> JobState:
             attempt_queued_at=record.recorded_at,
             running_since=None,
             retry_delay=0.0,
-            ending=None,
+            reachable_at=None,
+            result=None,  # undecided, so it said only that its pod was being ended
         )
     return changed(
         state,
@@ -232,6 +234,7 @@ def _queued(state: JobState, record: Record, event: Queued) -> JobState:
         waiting_since=record.recorded_at,
         executor=event.executor or state.executor,
         place=event.place or state.place,
+        ending=None,
     )
 
 
