@@ -146,7 +146,7 @@ class _Reached:
                 self.epoch, self.batch, self.batches = epoch, batch, data.get("batches")
         self.epochs = data.get("epochs") or self.epochs
         if fraction > self.fraction:
-            self.fraction = min(fraction, 1.0)
+            self.fraction = min(float(fraction), 1.0)
         return True
 
     def _renews(self, metrics: Mapping[str, Any]) -> bool:

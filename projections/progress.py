@@ -68,7 +68,7 @@ def _beaten(progress: Progress, beat: Heartbeat | Heartbeats) -> Progress:
         epochs=epochs,
         batch=batch,
         batches=batches,
-        fraction=max(progress.fraction, min(fraction, 1.0)),
+        fraction=max(progress.fraction, min(float(fraction), 1.0)),
         metrics=_merged(progress, beat.epoch, beat.batch, beat.metrics),
     )
 
