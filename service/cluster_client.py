@@ -46,10 +46,15 @@ log = structlog.get_logger(__name__)
 class ClusterUnavailableError(ExecutorUnavailableError):
     """The cluster could not be asked; the same call may work later."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Say what happened, and after how many seconds it wants to be asked again."""
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, silent: bool = False
+    ) -> None:
+        """Say what happened, and after how many seconds it wants to be asked again.
+
+        A `silent` one has not answered in time, and may have been away for a while.
+        """
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.silent = retry_after, silent
 
 
 class ClusterForbidsError(ExecutorUnavailableError):
@@ -243,7 +248,9 @@ class ClusterClient:
             raise ClusterUnavailableError(f"The cluster's API answered {error.status}.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
-            raise ClusterUnavailableError(f"The cluster cannot be reached: {said}.") from error
+            raise ClusterUnavailableError(
+                f"The cluster cannot be reached: {said}.", silent=isinstance(error, TimeoutError)
+            ) from error
 
     def _note(self, wish: str, problem: Exception | None) -> None:
         """Keep in mind what we may not do until it is seen to be allowed; say both once."""

@@ -56,10 +56,10 @@ class ClusterView:
     def see_pod(self, pod: Object) -> str | None:
         """Take a pod as it is now; return its Job's uid where that is news."""
         uid, owner = uid_of(pod), owner_of(pod)
-        known = self._pods.setdefault(owner, {})
+        known = self._pods.get(owner, {})
         if not uid or not owner or uid in self.gone_pods or not _is_newer(pod, known.get(uid)):
             return None
-        known[uid] = _light(pod)
+        self._pods.setdefault(owner, known)[uid] = _light(pod)
         return owner
 
     def lose_pod(self, pod: Object) -> str | None:

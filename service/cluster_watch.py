@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from math import inf
 
 import structlog
 
@@ -30,6 +31,8 @@ from service.cluster_view import ClusterView
 RELIST_SECONDS = 480.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.5, 30.0
 FORBIDDEN_SECONDS = 30.0
+STEADY_SECONDS = 5.0
+"""A watch that ends after so long was good: it is begun again without an alarm."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,8 @@ class Contact:
 
     listed: bool = False
     """It was read as a whole since the last doubt."""
+    listed_at: float = -inf
+    """When that was, by the monotonic clock."""
     heard_at: float = field(default_factory=time.monotonic)
     """When the cluster last said anything, by the monotonic clock."""
     problem: str | None = None
@@ -98,26 +103,29 @@ class ClusterWatch:
     async def _follow(self, kind: Kind, contact: Contact) -> None:
         failures = 0
         while True:
+            began = time.monotonic()
             try:
                 await self._list_and_watch(kind, contact)
                 failures = 0
                 continue
             except HistoryIsOverError:
-                failures += 1
-                await asyncio.sleep(random.uniform(0, min(failures - 1, 10)))  # noqa: S311
+                failures = _failures(failures, contact, began)
+                wait = random.uniform(0, min(failures - 1, 10))  # noqa: S311
             except ClusterForbidsError as error:
                 self._note_problem(kind, contact, f"The role for {kind.plural} is missing: {error}")
-                await asyncio.sleep(FORBIDDEN_SECONDS)
+                wait = FORBIDDEN_SECONDS
             except (ClusterUnavailableError, ClusterRefusesError) as error:
-                failures += 1
-                self._note_problem(kind, contact, str(error))
-                await asyncio.sleep(_wait(failures, getattr(error, "retry_after", None)))
+                failures = _failures(failures, contact, began)
+                if failures > 1 or contact.listed_at < began or getattr(error, "silent", False):
+                    self._note_problem(kind, contact, str(error))
+                wait = _wait(failures, getattr(error, "retry_after", None))
             except Exception:
-                failures += 1
+                failures = _failures(failures, contact, began)
                 log.exception("watch_failed", cluster=self.name, kind=kind.plural)
                 contact.problem = "The watch failed by a mistake of the service; its log says more."
-                await asyncio.sleep(_wait(failures, None))
+                wait = _wait(failures, None)
             self.restarts += 1
+            await asyncio.sleep(wait)
 
     async def _list_and_watch(self, kind: Kind, contact: Contact) -> None:
         version = await self._list(kind, contact)
@@ -149,7 +157,8 @@ class ClusterWatch:
         self._tell(listing(objects))
         if contact.problem is not None:
             log.info("cluster_answers_again", cluster=self.name, kind=kind.plural)
-        contact.listed, contact.problem, contact.heard_at = True, None, time.monotonic()
+        contact.listed, contact.problem = True, None
+        contact.listed_at = contact.heard_at = time.monotonic()
         return version
 
     def _take(self, kind: Kind, event: Object) -> None:
@@ -183,6 +192,12 @@ class ClusterWatch:
         if contact.problem != problem:
             log.warning("cluster_problem", cluster=self.name, kind=kind.plural, problem=problem)
         contact.problem = problem
+
+
+def _failures(before: int, contact: Contact, began: float) -> int:
+    """Return how often in a row it has failed: a watch that was good for a while ends a row."""
+    was_good = contact.listed_at >= began
+    return 1 if was_good and time.monotonic() - contact.listed_at > STEADY_SECONDS else before + 1
 
 
 def _wait(failures: int, asked: float | None) -> float:

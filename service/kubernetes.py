@@ -406,8 +406,13 @@ class KubernetesExecutor:
 
     def keep(self, jobs: Iterable[JobState]) -> None:
         """Forget what is gone, but for the Jobs of these."""
-        uids = {uid for job in jobs for uid in (job.uid, job.releasing_uid) if uid is not None}
+        kept = list(jobs)
+        uids = {uid for job in kept for uid in (job.uid, job.releasing_uid) if uid is not None}
         for reach in self._reaches.values():
+            if reach.holds or reach.made:
+                current = {names(job.id, job.attempt).job for job in kept}
+                reach.holds = {name: one for name, one in reach.holds.items() if name in current}
+                reach.made = {name: uid for name, uid in reach.made.items() if name in current}
             reach.watch.view.forget_all_but(uids)
             reach.absent &= uids
             reach.made = {name: uid for name, uid in reach.made.items() if uid not in uids}
