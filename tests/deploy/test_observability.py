@@ -13,6 +13,7 @@ import promql_parser
 import pytest
 import yaml
 
+from service.external import ExternalExecutor
 from service.local import log_of_attempt
 from service.metrics import Metrics
 from tests.deploy.manifests import ROOT, named, overlay
@@ -47,9 +48,10 @@ class Nothing:
 @pytest.fixture(scope="module")
 def known() -> dict[str, set[str]]:
     """Every sample that /metrics can tell, with its labels."""
-    parts: list[Any] = [Nothing() for _ in inspect.signature(Metrics).parameters]
+    parts: dict[str, Any] = {name: Nothing() for name in inspect.signature(Metrics).parameters}
+    parts["executor"] = ExternalExecutor()
     samples: dict[str, set[str]] = {}
-    for collector in Metrics(*parts).registry._collector_to_names:
+    for collector in Metrics(**parts).registry._collector_to_names:
         for family in collector.collect():
             labels = set(getattr(collector, "_labelnames", ()))
             for suffix in SUFFIXES[family.type]:
