@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from service import cluster_client, cluster_watch
-from tests.cluster.cluster import Cluster
 from tests.cluster.clients import job_body
+from tests.cluster.cluster import Cluster
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.clustered import is_there, left, story, until, until_said, with_token
 from tests.conftest import StartService

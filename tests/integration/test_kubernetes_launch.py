@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from service import cluster_client, cluster_watch, kubernetes
-from tests.cluster.cluster import Cluster
 from tests.cluster.clients import job_body
+from tests.cluster.cluster import Cluster
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.objects import JOBS, PODS, SECRETS
 from tests.clustered import everything, is_there, left, names, story, until, until_said, with_token

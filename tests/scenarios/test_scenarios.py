@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from projections.events import Adopted, AttemptFailed
+from projections.events import Adopted, AttemptFailed, Done
 from tests.scenarios.hard_cases import HARD_CASES
 from tests.scenarios.own import OWN
 from tests.scenarios.pains import PAINS
@@ -64,7 +64,7 @@ def check_nothing_twice(replay: Replay) -> None:
     again = [
         told(one)
         for one, other in pairwise(replay.log.records)
-        if told(one) == told(other) and not isinstance(one.event, QUIET | Adopted)
+        if told(one) == told(other) and not isinstance(one.event, QUIET | Adopted | Done)
     ]
     assert again == [], lines(replay)
 
