@@ -85,5 +85,5 @@ def _happen(world: World, step: str, chance: random.Random) -> None:
             world.delete_job(chance.choice(("Background", "Foreground")))
         case [step] if step.endswith("_node") and pod is not None:
             getattr(world, step)(pod["spec"]["nodeName"])
-        case [step]:
+        case _:
             getattr(world, step)()
