@@ -132,7 +132,8 @@ def _sight(look: Look, past: _Past, policy: Policy) -> Sighting:
     else:
         seen = _present(look, look.job, past, pod, late=late)
     if isinstance(seen, Ending) and pod is not None and late and seen.reason is not None:
-        seen = _given_up(pod, limit)
+        end = end_of(pod) if has_ended(pod) else None
+        seen = _given_up(pod, limit) if end is None else _gone(end, pod)
     if isinstance(seen, Unseen) or identity is None:
         return seen
     return _identified(seen, identity)

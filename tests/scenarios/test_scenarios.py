@@ -9,15 +9,16 @@ from itertools import pairwise
 import pytest
 
 from projections.events import Adopted, AttemptFailed, Done
+from tests.scenarios.by_hand import BY_HAND
+from tests.scenarios.by_itself import BY_ITSELF
 from tests.scenarios.hard_cases import HARD_CASES
-from tests.scenarios.own import OWN
 from tests.scenarios.pains import PAINS
 from tests.scenarios.replay import Replay
 from tests.scenarios.row import QUIET, Row, told
 from tests.scenarios.tape import STEP
 from tests.scenarios.world import World
 
-TABLE = (*HARD_CASES, *PAINS, *OWN)
+TABLE = (*HARD_CASES, *PAINS, *BY_HAND, *BY_ITSELF)
 ORDERS = 40
 AWAY = 20
 
