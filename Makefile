@@ -19,11 +19,14 @@ test: $(VENV)/.test  ## Run every test, the real training included
 unit: $(VENV)/.check  ## Run only the pure tests (seconds)
 	$(BIN)/pytest tests/unit
 
-check: $(VENV)/.check  ## Formatting, lint, types and the import arrows
+check: $(VENV)/.check  ## Formatting, lint, types, the import arrows and what deploy/ ships
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/*.Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/pytest tests/deploy
 
 format: $(VENV)/.check  ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .

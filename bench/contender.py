@@ -22,6 +22,8 @@ class Measured:
     """How much a second, in the contender's unit."""
     p50_ms: float | None = None
     p99_ms: float | None = None
+    mib: float | None = None
+    """By how much its memory grew, where that is what matters."""
     errors: Mapping[str, int] = field(default_factory=dict)
     said: str = ""
     """The first error's words."""

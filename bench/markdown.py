@@ -29,14 +29,14 @@ def page(run: Json) -> Iterator[str]:
 
 
 def _figures(figures: list[Json]) -> Iterator[str]:
-    yield "| | a second | p50 ms | p99 ms | errors |"
-    yield "|---|---:|---:|---:|---:|"
+    yield "| | a second | p50 ms | p99 ms | MiB | errors |"
+    yield "|---|---:|---:|---:|---:|---:|"
     for figure in figures:
         if "missing" in figure:
-            yield f"| {figure['name']} | not had: {figure['missing']} | | | |"
+            yield f"| {figure['name']} | not had: {figure['missing']} | | | | |"
             continue
         rate = f"{figure['rate']:,.0f} {figure['unit'].removesuffix('/s')}"
-        times = " | ".join(_milliseconds(figure[name]) for name in ("p50_ms", "p99_ms"))
+        times = " | ".join(_number(figure.get(name)) for name in ("p50_ms", "p99_ms", "mib"))
         yield f"| {figure['name']} | {rate} | {times} | {sum(figure['errors'].values())} |"
 
 
@@ -48,7 +48,7 @@ def _ratios(ratios: list[Json]) -> Iterator[str]:
         yield f"| {ratio['value']:.2f} | {ratio['of']}{by} | {ratio['to']}{by} |"
 
 
-def _milliseconds(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 

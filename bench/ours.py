@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,9 @@ class Service:
                 self.trainers.append(Trainer(job_id=job["id"], token=job["callback_token"]))
 
 
-async def start(stage: Stage, url: str, name: str = "ours") -> Service:
+async def start(
+    stage: Stage, url: str, name: str = "ours", settings: Mapping[str, str] | None = None
+) -> Service:
     """Serve the log of this database until the part ends."""
     api_token = secrets.token_urlsafe(32)
     environ = {
@@ -63,6 +66,7 @@ async def start(stage: Stage, url: str, name: str = "ours") -> Service:
         "EPOCHLOG_EXECUTOR": "external",
         "EPOCHLOG_PORT": "0",
         "EPOCHLOG_LOG_LEVEL": "WARNING",
+        **(settings or {}),
     }
     server = serving(
         *python("service"),

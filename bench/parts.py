@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from bench import as_of, eventsourcing_peer, floors, growth, message_db, mlflow_server, ours
+from bench import (
+    as_of,
+    eventsourcing_peer,
+    floors,
+    growth,
+    kubernetes,
+    message_db,
+    mlflow_server,
+    ours,
+)
 from bench import replay as replaying
 from bench import stream as streaming
 from bench.contender import Compare, Part
@@ -76,4 +85,17 @@ GROWTH = Part(
     ),
 )
 
-PARTS = (CALLBACKS, PEERS, REPLAY, AS_OF, STREAM, GROWTH)
+KUBERNETES = Part(
+    "kubernetes",
+    f"{kubernetes.JOBS:,} running Jobs on a cluster of the tests",
+    (
+        kubernetes.REST,
+        kubernetes.PASS,
+        kubernetes.STIRRED,
+        kubernetes.RUNNING,
+        kubernetes.EXITED,
+    ),
+    (),
+)
+
+PARTS = (CALLBACKS, PEERS, REPLAY, AS_OF, STREAM, GROWTH, KUBERNETES)

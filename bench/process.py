@@ -32,25 +32,27 @@ async def output_of(
     limit: float = 600.0,
 ) -> str:
     """Run a program to its end and return what it wrote."""
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **(environ or {})},
-        preexec_fn=_prepare(cores),
-    )
-    try:
-        out, err = await asyncio.wait_for(process.communicate(given), limit)
-    except TimeoutError:
+
+    def run() -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(  # noqa: S603 - our own programs
+            words,
+            cwd=folder,
+            input=given,
+            capture_output=True,
+            env={**os.environ, **(environ or {})},
+            preexec_fn=_prepare(cores),
+            timeout=limit,
+            check=False,
+        )
+
+    try:  # in a thread: of megabytes that come at a program's end uvloop loses some
+        ended = await asyncio.to_thread(run)
+    except subprocess.TimeoutExpired:
         raise BenchError(f"{_spoken(words)} does not end.") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-    if process.returncode != 0:
-        raise BenchError(f"{_spoken(words)} failed: {_last_line(err.decode(errors='replace'))}")
-    return out.decode()
+    if ended.returncode != 0:
+        said = ended.stderr.decode(errors="replace")
+        raise BenchError(f"{_spoken(words)} failed: {_last_line(said)}")
+    return ended.stdout.decode()
 
 
 @asynccontextmanager

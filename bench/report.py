@@ -35,7 +35,7 @@ def tables(result: Result) -> Iterator[RenderableType]:
     """Yield a part's figures and ratios."""
     table = Table(title=f"{result.part.name}: {result.part.title}", title_justify="left")
     table.add_column("what", overflow="fold")
-    for column in ("a second", "p50 ms", "p99 ms", "errors"):
+    for column in ("a second", "p50 ms", "p99 ms", "MiB", "errors"):
         table.add_column(column, justify="right")
     for figure in result.figures:
         table.add_row(figure.name, *_cells(figure))
@@ -51,12 +51,13 @@ def tables(result: Result) -> Iterator[RenderableType]:
 
 def _cells(figure: Figure) -> tuple[RenderableType, ...]:
     if figure.missing:
-        return (Text(f"not had: {figure.missing}", style="yellow"), "", "", "")
+        return (Text(f"not had: {figure.missing}", style="yellow"), "", "", "", "")
     errors = ", ".join(f"{count} {name}" for name, count in figure.errors.items())
     return (
         f"{figure.rate:,.0f} {figure.unit.removesuffix('/s')}",
-        _number(figure.milliseconds("p50_ms")),
-        _number(figure.milliseconds("p99_ms")),
+        _number(figure.typical("p50_ms")),
+        _number(figure.typical("p99_ms")),
+        _number(figure.typical("mib")),
         Text(errors or "0", style="red" if errors else ""),
     )
 
@@ -94,8 +95,9 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "name": figure.name,
         "unit": figure.unit,
         "rate": figure.rate,
-        "p50_ms": figure.milliseconds("p50_ms"),
-        "p99_ms": figure.milliseconds("p99_ms"),
+        "p50_ms": figure.typical("p50_ms"),
+        "p99_ms": figure.typical("p99_ms"),
+        "mib": figure.typical("mib"),
         "errors": figure.errors,
         "slices": [asdict(one) for one in figure.slices],
     }

@@ -31,8 +31,8 @@ class Figure:
         """Everything that went wrong, in all slices."""
         return dict(sum((Counter(one.errors) for one in self.slices), Counter()))
 
-    def milliseconds(self, which: str) -> float | None:
-        """Return the median of the slices' `p50_ms` or `p99_ms`, where they have one."""
+    def typical(self, which: str) -> float | None:
+        """Return the median of the slices' `p50_ms`, `p99_ms` or `mib`, where they have one."""
         found = [value for one in self.slices if (value := getattr(one, which)) is not None]
         return median(found) if found else None
 

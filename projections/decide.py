@@ -107,11 +107,20 @@ class Observe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Keep something about an attempt that decides nothing, under an id: it is kept once."""
+
+    attempt: int
+    evidence: Evidence
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Nothing happened but time."""
 
 
-Command = CreateJob | ReportCallbacks | RequestCancel | IssueToken | Enqueue | Observe | Tick
+Command = CreateJob | ReportCallbacks | RequestCancel | IssueToken | Enqueue | Observe | Note | Tick
 
 
 def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
@@ -134,6 +143,8 @@ def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
             return _enqueued(state, command)
         case Observe():
             return _observed(state, command)
+        case Note():
+            return (_noted(command),)
         case Tick():
             return ()
         case _ as never:
@@ -249,6 +260,15 @@ def _id_of(state: JobState, sighting: Sighting, event: Event, news: Event | None
     reason = news.reason if isinstance(news, Terminating) else ""
     parts = (state.trace_id, identity.uid, identity.version, type_of(event), since, said, reason)
     return str(uuid5(NAMESPACE_OID, "/".join(map(str, parts))))
+
+
+def _noted(command: Note) -> Draft:
+    return Draft(
+        event=command.evidence,
+        source=Source.WATCHER,
+        attempt=command.attempt,
+        event_id=command.event_id,
+    )
 
 
 def _launched(state: JobState, sighting: Sighting) -> Launched | None:

@@ -33,14 +33,27 @@ def advance(progress: Progress, event: Callback | Heartbeats) -> Progress:
         case Heartbeat() | Heartbeats():
             return _beaten(progress, event)
         case TrainerEvent(type="epoch_end", data=data):
-            epoch = whole_number(data.get("epoch"))
-            progress = _with_metrics(progress, epoch, None, numbers_in(data.get("metrics")))
-            return _with_fraction(_to(progress, epoch, None, None), None)
+            ended, metrics = whole_number(data.get("epoch")), numbers_in(data.get("metrics"))
+            return _after_epoch(progress, ended, metrics)
         case TrainerEvent():
             return progress
         case Done(metrics=metrics, status=status):
-            progress = _with_metrics(progress, None, None, metrics)
-            return replace(progress, fraction=1.0) if status == "succeeded" else progress
+            fraction = 1.0 if status == "succeeded" else progress.fraction
+            merged = _merged(progress, None, None, metrics)
+            return replace(progress, metrics=merged, fraction=fraction)
+
+
+def _after_epoch(progress: Progress, ended: int | None, metrics: Mapping[str, float]) -> Progress:
+    epoch, batch, batches = _furthest(progress, ended, None, None)
+    reached = _fraction(epoch, progress.epochs, batch, batches)
+    return Progress(
+        epoch=epoch,
+        epochs=progress.epochs,
+        batch=batch,
+        batches=batches,
+        fraction=max(progress.fraction, min(reached, 1.0)),
+        metrics=_merged(progress, ended, None, metrics),
+    )
 
 
 def _beaten(progress: Progress, beat: Heartbeat | Heartbeats) -> Progress:
@@ -55,7 +68,7 @@ def _beaten(progress: Progress, beat: Heartbeat | Heartbeats) -> Progress:
         epochs=epochs,
         batch=batch,
         batches=batches,
-        fraction=max(progress.fraction, min(fraction, 1.0)),
+        fraction=max(progress.fraction, min(float(fraction), 1.0)),
         metrics=_merged(progress, beat.epoch, beat.batch, beat.metrics),
     )
 
@@ -107,12 +120,6 @@ def _is_number(value: Any) -> bool:
     return (kind is float or kind is int) and abs(value) < 1e300
 
 
-def _with_metrics(
-    progress: Progress, epoch: int | None, batch: int | None, metrics: Mapping[str, float]
-) -> Progress:
-    return replace(progress, metrics=_merged(progress, epoch, batch, metrics))
-
-
 def _merged(
     progress: Progress, epoch: int | None, batch: int | None, metrics: Mapping[str, float]
 ) -> Mapping[str, float]:
@@ -127,11 +134,6 @@ def _merged(
         kept = [*sorted(newer), *sorted(older.keys() - newer.keys())][:_MOST_METRICS]
         both = {name: both[name] for name in kept}
     return numbers_in(both)
-
-
-def _to(progress: Progress, epoch: int | None, batch: int | None, batches: int | None) -> Progress:
-    epoch, batch, batches = _furthest(progress, epoch, batch, batches)
-    return replace(progress, epoch=epoch, batch=batch, batches=batches)
 
 
 def _furthest(
@@ -162,13 +164,6 @@ def _place(epoch: int, batch: int | None) -> tuple[int, bool, int]:
     There is no end of epoch 0: it stands for the start, or for the first of who counts from 0.
     """
     return epoch, batch is None and epoch > 0, -1 if batch is None else batch
-
-
-def _with_fraction(progress: Progress, said: float | None) -> Progress:
-    reached = said
-    if reached is None:
-        reached = _fraction(progress.epoch, progress.epochs, progress.batch, progress.batches)
-    return replace(progress, fraction=max(progress.fraction, min(reached, 1.0)))
 
 
 def _fraction(epoch: int, epochs: int, batch: int | None, batches: int | None) -> float:

@@ -360,6 +360,22 @@ class HealthzAnswer(_Answer):
     status: Literal["ok"]
 
 
+class ClusterContactAnswer(_Answer):
+    """How the service stands with one cluster."""
+
+    heard_seconds_ago: float | None
+    problem: str | None
+
+
+class ReadyzAnswer(_Answer):
+    """The log can be read; what else is wrong is told."""
+
+    status: Literal["ok", "degraded"]
+    problems: dict[str, str]
+    clusters: dict[str, ClusterContactAnswer]
+    leads: bool
+
+
 class FieldErrorAnswer(_Answer):
     """One field that is wrong."""
 

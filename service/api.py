@@ -19,6 +19,7 @@ from service.answer_schemas import (
     JobAnswer,
     JobsAnswer,
     NewJobAnswer,
+    ReadyzAnswer,
     StreamMessage,
     TimelineAnswer,
 )
@@ -275,9 +276,9 @@ PROBES: tuple[Route[Any, Any], ...] = (
         method="GET",
         path="/readyz",
         handler=probes.readyz,
-        summary="The database answers and holds the log.",
+        summary="The database answers and holds the log; what is wrong with the clusters.",
         access="open",
-        answer=HealthzAnswer,
+        answer=ReadyzAnswer,
         errors=(503,),
     ),
     Route(

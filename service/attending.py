@@ -174,8 +174,12 @@ class Attending:
         if await executor.free_slots() == 0:
             message = f"All slots of the {executor.name} executor are taken."
             return await self._enqueue(state, "waiting_for_slot", message)
+        try:
+            place = executor.place_for(state)
+        except LaunchHeldError as error:
+            return await self._enqueue(state, error.code, str(error))
         message = f"The {executor.name} executor was asked to start attempt {state.attempt}."
-        state = await self._enqueue(state, "submitted", message, place=executor.place_for(state))
+        state = await self._enqueue(state, "submitted", message, place=place)
         self._met.add((state.id, state.attempt))
         return await self._observe(state, now)
 

@@ -46,10 +46,15 @@ log = structlog.get_logger(__name__)
 class ClusterUnavailableError(ExecutorUnavailableError):
     """The cluster could not be asked; the same call may work later."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """Say what happened, and after how many seconds it wants to be asked again."""
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, silent: bool = False
+    ) -> None:
+        """Say what happened, and after how many seconds it wants to be asked again.
+
+        A `silent` one has not answered in time, and may have been away for a while.
+        """
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.silent = retry_after, silent
 
 
 class ClusterForbidsError(ExecutorUnavailableError):
@@ -93,10 +98,14 @@ class ClusterClient:
     """Calls one namespace of one cluster."""
 
     namespace: str
+    name: str = ""
+    """What the cluster is called here."""
     context: str | None = None
     """The kubeconfig's context; None for its current one."""
     kubeconfig: str | None = None
     in_cluster: bool = False
+    forbidden: dict[str, str] = field(default_factory=dict)
+    """What was forbidden when it was last asked for, as `verb resource`, in the cluster's words."""
     _api: ApiClient | None = None
     _logged_in_at: float = 0.0
     _login: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -107,10 +116,10 @@ class ClusterClient:
         if api is not None:
             await api.close()
 
-    async def list_all(self, kind: Kind) -> tuple[list[Object], str]:
+    async def list_all(self, kind: Kind, selector: str = SELECTOR) -> tuple[list[Object], str]:
         """Return all our objects of a kind, and the version of the cluster that shows them."""
         found: list[Object] = []
-        query = {"labelSelector": SELECTOR, "limit": str(PAGE)}
+        query = {"labelSelector": selector, "limit": str(PAGE)}
         while True:
             page = await self._json("GET", kind.path(self.namespace), query)
             found += parts(page, "items")
@@ -214,6 +223,7 @@ class ClusterClient:
         limits: aiohttp.ClientTimeout = CALL,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and give its answer; every way in which it can fail is one of ours."""
+        wish = _wish(method, path, query)
         try:
             api = await self._logged_in()
             answer: aiohttp.ClientResponse = await api.call_api(
@@ -229,13 +239,29 @@ class ClusterClient:
             )
             async with answer:
                 if answer.status >= HTTPStatus.BAD_REQUEST:
-                    raise await self._problem(answer)
+                    problem = await self._problem(answer)
+                    self._note(wish, problem)
+                    raise problem
+                self._note(wish, None)
                 yield answer
         except ApiException as error:
             raise ClusterUnavailableError(f"The cluster's API answered {error.status}.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
-            raise ClusterUnavailableError(f"The cluster cannot be reached: {said}.") from error
+            raise ClusterUnavailableError(
+                f"The cluster cannot be reached: {said}.", silent=isinstance(error, TimeoutError)
+            ) from error
+
+    def _note(self, wish: str, problem: Exception | None) -> None:
+        """Keep in mind what we may not do until it is seen to be allowed; say both once."""
+        if isinstance(problem, ClusterForbidsError):
+            if wish not in self.forbidden:
+                log.warning("forbidden", cluster=self.name, wish=wish, error=str(problem))
+            self.forbidden[wish] = str(problem)
+            return
+        let_in = problem is None or isinstance(problem, ClusterRefusesError)
+        if let_in and self.forbidden.pop(wish, None) is not None:
+            log.info("allowed_again", cluster=self.name, wish=wish)
 
     async def _problem(self, answer: aiohttp.ClientResponse) -> Exception:
         raw = await answer.read()
@@ -312,6 +338,14 @@ def _error_of(status: Object, answer: aiohttp.ClientResponse | None = None) -> E
         said = answer.headers.get("Retry-After", "") if answer is not None else ""
         return ClusterUnavailableError(words, float(said) if said.isdigit() else None)
     return ClusterRefusesError(code, text(status, "reason"), words)
+
+
+def _wish(method: str, path: str, query: Mapping[str, str]) -> str:
+    """Return what a request asks for in the words of a Role: `watch jobs`, `get pods/log`."""
+    plural, *rest = path.partition("/namespaces/")[2].split("/")[1:]
+    verbs = {"POST": "create", "DELETE": "delete"}
+    reading = "get" if rest else "watch" if "watch" in query else "list"
+    return f"{verbs.get(method, reading)} {'/'.join([plural, *rest[1:]])}"
 
 
 def _is_about_roles(message: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,12 @@ class ClusterView:
     def __len__(self) -> int:
         """How many objects are remembered."""
         return len(self.jobs) + sum(map(len, self._pods.values()))
+
+    @property
+    def pods(self) -> Iterator[Object]:
+        """Every pod, those included that are gone."""
+        for pods in self._pods.values():
+            yield from pods.values()
 
     def pods_of(self, job_uid: str) -> list[Object]:
         """Return the pods of a Job, those included that are gone."""
@@ -50,10 +56,10 @@ class ClusterView:
     def see_pod(self, pod: Object) -> str | None:
         """Take a pod as it is now; return its Job's uid where that is news."""
         uid, owner = uid_of(pod), owner_of(pod)
-        known = self._pods.setdefault(owner, {})
+        known = self._pods.get(owner, {})
         if not uid or not owner or uid in self.gone_pods or not _is_newer(pod, known.get(uid)):
             return None
-        known[uid] = _light(pod)
+        self._pods.setdefault(owner, known)[uid] = _light(pod)
         return owner
 
     def lose_pod(self, pod: Object) -> str | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from math import inf
 
 import structlog
 
@@ -30,6 +31,8 @@ from service.cluster_view import ClusterView
 RELIST_SECONDS = 480.0
 SHORTEST_WAIT, LONGEST_WAIT = 0.5, 30.0
 FORBIDDEN_SECONDS = 30.0
+STEADY_SECONDS = 5.0
+"""A watch that ends after so long was good: it is begun again without an alarm."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,8 @@ class Contact:
 
     listed: bool = False
     """It was read as a whole since the last doubt."""
+    listed_at: float = -inf
+    """When that was, by the monotonic clock."""
     heard_at: float = field(default_factory=time.monotonic)
     """When the cluster last said anything, by the monotonic clock."""
     problem: str | None = None
@@ -59,10 +64,16 @@ class ClusterWatch:
     pods: Contact = field(default_factory=Contact)
     malformed: int = 0
     """How many objects could not be understood."""
+    restarts: int = 0
+    """How often a list or a watch had to be begun anew."""
+    follows: bool = False
+    """Somebody has it run now."""
 
     @property
     def problem(self) -> str | None:
         """Why what is known of the cluster may be old; None where it is fresh."""
+        if not self.follows:
+            return "Nobody follows the cluster now."
         for contact, plural in ((self.jobs, "jobs"), (self.pods, "pods")):
             if contact.problem is not None:
                 return contact.problem
@@ -71,52 +82,74 @@ class ClusterWatch:
         return None
 
     @property
-    def heard_seconds_ago(self) -> float:
-        """For how long the cluster has said nothing."""
+    def heard_seconds_ago(self) -> float | None:
+        """For how long the cluster has said nothing; None where nobody listens."""
+        if not self.follows:
+            return None
         return time.monotonic() - min(self.jobs.heard_at, self.pods.heard_at)
 
     async def run(self) -> None:
-        """Follow Jobs and pods until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(JOBS, self.jobs))
-            group.create_task(self._follow(PODS, self.pods))
+        """Follow Jobs and pods until cancelled; what was known before is old until it is listed."""
+        self.jobs.listed = self.pods.listed = False
+        self.jobs.heard_at = self.pods.heard_at = time.monotonic()
+        self.follows = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(JOBS, self.jobs))
+                group.create_task(self._follow(PODS, self.pods))
+        finally:
+            self.follows = False
 
     async def _follow(self, kind: Kind, contact: Contact) -> None:
         failures = 0
         while True:
+            began = time.monotonic()
             try:
                 await self._list_and_watch(kind, contact)
                 failures = 0
+                continue
             except HistoryIsOverError:
-                failures += 1
-                await asyncio.sleep(random.uniform(0, min(failures - 1, 10)))  # noqa: S311
+                failures = _failures(failures, contact, began)
+                wait = random.uniform(0, min(failures - 1, 10))  # noqa: S311
             except ClusterForbidsError as error:
                 self._note_problem(kind, contact, f"The role for {kind.plural} is missing: {error}")
-                await asyncio.sleep(FORBIDDEN_SECONDS)
+                wait = FORBIDDEN_SECONDS
             except (ClusterUnavailableError, ClusterRefusesError) as error:
-                failures += 1
-                self._note_problem(kind, contact, str(error))
-                await asyncio.sleep(_wait(failures, getattr(error, "retry_after", None)))
+                failures = _failures(failures, contact, began)
+                if failures > 1 or contact.listed_at < began or getattr(error, "silent", False):
+                    self._note_problem(kind, contact, str(error))
+                wait = _wait(failures, getattr(error, "retry_after", None))
             except Exception:
-                failures += 1
+                failures = _failures(failures, contact, began)
                 log.exception("watch_failed", cluster=self.name, kind=kind.plural)
                 contact.problem = "The watch failed by a mistake of the service; its log says more."
-                await asyncio.sleep(_wait(failures, None))
+                wait = _wait(failures, None)
+            self.restarts += 1
+            await asyncio.sleep(wait)
 
     async def _list_and_watch(self, kind: Kind, contact: Contact) -> None:
         version = await self._list(kind, contact)
         relist_at = time.monotonic() + RELIST_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
         while time.monotonic() < relist_at:
             began = time.monotonic()
-            async with aclosing(self.client.watch(kind, version)) as events:
-                async for event in events:
-                    contact.heard_at = time.monotonic()
-                    version = version_of(part(event, "object")) or version
-                    self._take(kind, event)
-                    if contact.heard_at >= relist_at:
-                        break
+            try:
+                version = await self._watch(kind, contact, version, until=relist_at)
+            except ClusterForbidsError:  # as long as lists are allowed, they must do
+                await asyncio.sleep(FORBIDDEN_SECONDS)
+                return
             if time.monotonic() - began < SHORTEST_WAIT:  # a server that closes at once
                 await asyncio.sleep(SHORTEST_WAIT)
+
+    async def _watch(self, kind: Kind, contact: Contact, version: str, until: float) -> str:
+        """Take what the server tells until it ends the stream, or it is time to list; how far."""
+        async with aclosing(self.client.watch(kind, version)) as events:
+            async for event in events:
+                contact.heard_at = time.monotonic()
+                version = version_of(part(event, "object")) or version
+                self._take(kind, event)
+                if contact.heard_at >= until:
+                    break
+        return version
 
     async def _list(self, kind: Kind, contact: Contact) -> str:
         objects, version = await self.client.list_all(kind)
@@ -124,7 +157,8 @@ class ClusterWatch:
         self._tell(listing(objects))
         if contact.problem is not None:
             log.info("cluster_answers_again", cluster=self.name, kind=kind.plural)
-        contact.listed, contact.problem, contact.heard_at = True, None, time.monotonic()
+        contact.listed, contact.problem = True, None
+        contact.listed_at = contact.heard_at = time.monotonic()
         return version
 
     def _take(self, kind: Kind, event: Object) -> None:
@@ -158,6 +192,12 @@ class ClusterWatch:
         if contact.problem != problem:
             log.warning("cluster_problem", cluster=self.name, kind=kind.plural, problem=problem)
         contact.problem = problem
+
+
+def _failures(before: int, contact: Contact, began: float) -> int:
+    """Return how often in a row it has failed: a watch that was good for a while ends a row."""
+    was_good = contact.listed_at >= began
+    return 1 if was_good and time.monotonic() - contact.listed_at > STEADY_SECONDS else before + 1
 
 
 def _wait(failures: int, asked: float | None) -> float:

@@ -23,6 +23,7 @@ from service.errors import (
     InvalidRequestError,
     OverloadedError,
     ServiceError,
+    SettingsError,
     StoreUnavailableError,
 )
 from service.heads import Heads
@@ -119,6 +120,9 @@ class EventLog:
                     requests = await self._next_batch()
         except StoreUnavailableError as error:
             self._fail_all(requests, error)
+        except SettingsError as error:  # a schema that is being rebuilt, a role without its rights
+            log.warning("log_unusable", error=str(error))
+            self._fail_all(requests, StoreUnavailableError(str(error)))
         except asyncio.CancelledError:
             self._fail_all(requests, StoreUnavailableError("The service is stopping."))
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -67,6 +67,44 @@ class News:
         return taken
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """How an executor stands with one of its clusters."""
+
+    heard_seconds_ago: float | None
+    """None while it does not listen: another service leads."""
+    problem: str | None
+    malformed: int
+    """How many objects could not be understood."""
+    restarts: int
+    """How often following it had to be begun anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Something at a place that says of itself which attempt it was made for."""
+
+    cluster: str
+    place: str
+    name: str
+    uid: str
+    job_name: str
+    """What was launched, or by what this was made."""
+    job_id: str
+    trace_id: str
+    log_id: str | None
+    """The log that it names; None where such a thing names none."""
+    lives: bool
+    """Something of it runs, or may start yet."""
+    ending: bool
+    """Its deletion was asked for."""
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it was launched itself, and can be removed."""
+        return self.name == self.job_name
+
+
 class Executor(Protocol):
     """Starts, watches and stops attempts. Every method may be called again after a crash.
 
@@ -84,13 +122,28 @@ class Executor(Protocol):
         """Raise SettingsError, in one sentence, where no attempt could ever start."""
 
     def place_for(self, job: JobState) -> str:
-        """Name where an attempt of the job would run."""
+        """Name where an attempt of the job would run. Raises LaunchHeldError where that is gone."""
 
     def sees(self, place: str) -> bool:
         """Whether it can see what runs there; all else is none of its business."""
 
     def problems(self) -> Mapping[str, str]:
         """Return what it cannot look at now, each with the reason."""
+
+    def contacts(self) -> Mapping[str, Contact]:
+        """Return how it stands with its clusters, by their names."""
+
+    def finds(self) -> Mapping[str, Sequence[Found]]:
+        """Return all that is at each place that it can look at now, of whatever log."""
+
+    def launched_as(self, job_id: int, attempt: int) -> str:
+        """Return the name under which it launches an attempt."""
+
+    async def remove(self, found: Found) -> None:
+        """Have something that was launched end and go, exactly this one."""
+
+    async def clear(self, found: Found, attempt: int) -> bool:
+        """Remove what may be left of something launched that is gone; False while it is there."""
 
     async def follow(self) -> None:
         """Keep its view of the attempts fresh, until cancelled; it may have nothing to do."""

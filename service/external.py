@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from projections.events import Evidence
 from projections.job import JobState
 from projections.sighting import Sighting, Unseen
-from service.executor import Launch, News
+from service.executor import Contact, Found, Launch, News
 
 
 class ExternalExecutor:
@@ -43,6 +43,25 @@ class ExternalExecutor:
     def problems(self) -> Mapping[str, str]:
         """None: it never looks."""
         return {}
+
+    def contacts(self) -> Mapping[str, Contact]:
+        """There is no cluster."""
+        return {}
+
+    def finds(self) -> Mapping[str, Sequence[Found]]:
+        """Nothing: it never looks."""
+        return {}
+
+    def launched_as(self, job_id: int, attempt: int) -> str:
+        """Return a name for people: nothing is found by it."""
+        return f"job-{job_id}/attempt-{attempt}"
+
+    async def remove(self, found: Found) -> None:
+        """Nothing was found."""
+
+    async def clear(self, found: Found, attempt: int) -> bool:
+        """Nothing was found."""
+        return True
 
     async def follow(self) -> None:
         """There is nothing to follow."""

@@ -79,7 +79,7 @@ class Subscription:
     job_id: int | None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     _is_behind: bool = True
-    """The log may hold what this will not be woken for."""
+    """The log may hold what is not handed on to this."""
     _limit: int = PAGE
 
     async def after(self, number: int) -> Part:
@@ -91,19 +91,25 @@ class Subscription:
             is_news = self.woken.is_set()
             self.woken.clear()
             found = self.feed.recent.after(self.job_id, number)
-            if found is not None:  # what it leaves may be gone before this comes again
-                self._is_behind = self._is_behind or not found.is_whole
-            elif is_news or self._is_behind:
+            if found is None and (is_news or self._is_behind):
                 found = await self._read_after(number)
+            elif found is not None and not found.is_whole:
+                self.woken.set()  # the rest is news still, and may be gone from there by then
             if found is not None:
                 return found
             await self.woken.wait()
         raise FeedEndedError
 
+    def read_yourself(self) -> None:
+        """Take note that there is something which is not handed on to this."""
+        self._is_behind = True
+        self.woken.set()
+
     async def _read_after(self, number: int) -> Part | None:
+        self._is_behind = False  # unless it is sent to the log once more while it reads there
         read = partial(self.feed.page, self.job_id, number, self._limit)
         page = await self.feed.patiently(read)
-        self._is_behind = not page.is_last
+        self._is_behind = self._is_behind or not page.is_last
         if page.part is not None:
             self._limit = limit_after(page.part.last.number(self.job_id) - number)
         return page.part
@@ -285,12 +291,12 @@ class Feed:
             for subscription in self._subscriptions.get(key, ()):
                 subscription.woken.set()
         for subscription in self._joined:
-            subscription.woken.set()
+            subscription.read_yourself()
 
     def _wake_all(self) -> None:
         for group in self._subscriptions.values():
             for subscription in group:
-                subscription.woken.set()
+                subscription.read_yourself()
 
     async def _follow_the_head(self) -> None:
         """Look where the log ends whenever another process tells of a commit, and each second."""

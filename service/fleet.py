@@ -10,9 +10,8 @@ from datetime import datetime
 from projections.events import Done, Heartbeat, Heartbeats, TrainerEvent, decode
 from projections.health import assess
 from projections.job import JobState, JobStatus, Reason, changed
-from projections.policy import View
 from projections.progress import Progress, advance
-from service.as_of import AsOf, Fold, records_at
+from service.as_of import AsOf, state_at
 from service.instance import Instance
 from service.postgres import Database, Session
 from service.records import Row, state_of
@@ -103,18 +102,9 @@ async def jobs_at(
         if row["state"] is not None:
             return state_of(row["state"])
         async with turns:
-            return await _folded(store, row["id"], then)
+            return await state_at(store, row["id"], then)
 
     return list(await asyncio.gather(*(folded(row) for row in rows)))
-
-
-async def _folded(store: Store, job_id: int, then: AsOf) -> JobState:
-    fold = Fold()
-    async for some in records_at(store, job_id, then, View.RECORDED):
-        for record in some:
-            fold.add(record)
-        await asyncio.sleep(0)
-    return fold.state
 
 
 async def _callbacks(session: Session, position: int, rows: Sequence[Row]) -> dict[int, Row]:

@@ -13,7 +13,7 @@ from projections.events import Created
 from projections.explain import Inquiry
 from projections.policy import Moment, View
 from projections.timeline import Story
-from service.as_of import Fold, follow, moment_in, resolve
+from service.as_of import follow, job_at, moment_in, resolve
 from service.errors import (
     ExecutorDownError,
     FieldError,
@@ -91,9 +91,8 @@ async def get_job(call: Call[None, AsOfQuery]) -> Reply:
     if call.query.as_of is None and call.query.view is View.RECORDED:
         job = await _current(call)
         return Reply(payload=call.instance.view(job.state, job.now))
-    past = Fold()
-    moment = await follow(call.instance, call.job_id, call.query, past)
-    return Reply(payload=job_view(past.state, moment, call.instance.policy))
+    state, moment = await job_at(call.instance, call.job_id, call.query)
+    return Reply(payload=job_view(state, moment, call.instance.policy))
 
 
 async def cancel_job(call: Call[CancelRequest, NoQuery]) -> Reply:

@@ -23,6 +23,7 @@ from projections.reconcile import Look, sight, sight_of_released
 from projections.sighting import Sighting, Unreachable, Unseen, Waiting
 from service.cluster_client import (
     JOBS,
+    PODS,
     SECRETS,
     ClusterClient,
     ClusterForbidsError,
@@ -31,8 +32,11 @@ from service.cluster_client import (
 )
 from service.cluster_watch import ClusterWatch
 from service.clusters import Cluster, Clusters
+from service.errors import InvalidRequestError
 from service.executor import (
+    Contact,
     ExecutorUnavailableError,
+    Found,
     Launch,
     LaunchHeldError,
     LaunchRefusedError,
@@ -40,11 +44,13 @@ from service.executor import (
 )
 from service.job_template import LOG_ANNOTATION, JobTemplate, names, token_secret
 from service.pod_evidence import pod_evidence
+from service.remains import remains_in
 
 HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
 WARNING_SECONDS = 10.0
 EVIDENCE_SECONDS = 5.0
 EVIDENCE_LINES = 100
+CONTROLLER_LABEL = "batch.kubernetes.io/controller-uid"
 UNREMARKABLE = frozenset({None, "scheduling", "container_creating"})
 
 T = TypeVar("T")
@@ -97,6 +103,7 @@ class KubernetesExecutor:
     def _reach_of(self, cluster: Cluster, kubeconfig: str | None) -> _Reach:
         client = ClusterClient(
             namespace=cluster.namespace,
+            name=cluster.name,
             context=cluster.context,
             kubeconfig=kubeconfig,
             in_cluster=cluster.in_cluster or _is_only_inside(cluster, kubeconfig),
@@ -114,8 +121,11 @@ class KubernetesExecutor:
                 log.warning("job_template", cluster=reach.cluster.name, warning=warning)
 
     def place_for(self, job: JobState) -> str:
-        """Return the cluster that the job names, or the first."""
-        return self._clusters.cluster_for(job.cluster).place
+        """Return the cluster that the job names, or the first; it may be one of before."""
+        try:
+            return self._clusters.cluster_for(job.cluster).place
+        except InvalidRequestError as error:
+            raise LaunchHeldError("cluster_unknown", error.detail) from error
 
     def sees(self, place: str) -> bool:
         """Whether the place is one of our clusters."""
@@ -126,15 +136,61 @@ class KubernetesExecutor:
         return None
 
     async def follow(self) -> None:
-        """Follow every cluster until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        """Follow every cluster until cancelled; what is forbidden is for the next to find out."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reach in self._reaches.values():
+                    group.create_task(reach.watch.run())
+        finally:
             for reach in self._reaches.values():
-                group.create_task(reach.watch.run())
+                reach.client.forbidden.clear()
 
     def problems(self) -> Mapping[str, str]:
-        """Return what is wrong with each cluster that cannot be followed now."""
-        found = {one.cluster.name: one.watch.problem for one in self._reaches.values()}
-        return {name: problem for name, problem in found.items() if problem is not None}
+        """Return which clusters cannot be followed now, and what is forbidden in any of them."""
+        found = {}
+        for one in self._reaches.values():
+            if one.watch.follows and one.watch.problem is not None:
+                found[one.cluster.name] = one.watch.problem
+            for wish, words in one.client.forbidden.items():
+                found[f"{one.cluster.name}: {wish}"] = words
+        return found
+
+    def contacts(self) -> Mapping[str, Contact]:
+        """Return how it stands with each cluster."""
+        return {
+            one.cluster.name: Contact(
+                heard_seconds_ago=one.watch.heard_seconds_ago,
+                problem=one.watch.problem if one.watch.follows else None,
+                malformed=one.watch.malformed,
+                restarts=one.watch.restarts,
+            )
+            for one in self._reaches.values()
+        }
+
+    def finds(self) -> Mapping[str, Sequence[Found]]:
+        """Return what lies in each cluster of which the view is fresh."""
+        return {
+            place: list(remains_in(one.watch.view, one.cluster))
+            for place, one in self._reaches.items()
+            if one.watch.problem is None
+        }
+
+    def launched_as(self, job_id: int, attempt: int) -> str:
+        """Return the name of the attempt's Job."""
+        return names(job_id, attempt).job
+
+    async def remove(self, found: Found) -> None:
+        """Have the Job deleted, and its pods before it."""
+        client = self._reaches[found.place].client
+        await _asked(client.delete_job(found.name, found.uid))
+
+    async def clear(self, found: Found, attempt: int) -> bool:
+        """Delete the token's Secret, once the cluster confirms that the name has no Job."""
+        client = self._reaches[found.place].client
+        if (there := await _asked(client.job(found.name))) is not None:
+            return uid_of(there) != found.uid  # another's Job has the name, and the Secret
+        await _asked(client.delete_secret(names(int(found.job_id), attempt).secret))
+        return True
 
     async def launch(self, launch: Launch) -> None:
         """Make the Job, then the Secret that it owns; what is there already is taken for made."""
@@ -285,10 +341,9 @@ class KubernetesExecutor:
             if there is None or not self._is_of(there, job):
                 return
             uid = uid_of(there)
-        try:
-            await reach.client.delete_job(called.job, uid)
-        except ClusterRefusesError as error:
-            raise ExecutorUnavailableError(str(error)) from error
+        if is_deleting(reach.watch.view.jobs.get(uid, {})):
+            return
+        await _asked(reach.client.delete_job(called.job, uid))
 
     async def examine(
         self, job: JobState, attempt: int, seen: Sighting
@@ -318,17 +373,31 @@ class KubernetesExecutor:
     async def logs(self, job_id: int, attempt: int, tail: int | None) -> str | None:
         """Return the output of the attempt's pod, as long as that is there."""
         name = names(job_id, attempt).job
+        unavailable: list[ExecutorUnavailableError] = []
         for reach in self._reaches.values():
-            job = reach.watch.view.job_named(name) or await reach.client.job(name)
-            if job is None or text(part(job, "metadata", "annotations"), LOG_ANNOTATION) not in {
-                self.log_id,
-                "",
-            }:
-                continue
-            pod = newest(reach.watch.view.pods_of(uid_of(job)))
-            if (output := await self._log_of(reach, pod, tail)) is not None:
-                return output
+            try:
+                output = await _asked(self._logs(reach, name, tail))
+            except ExecutorUnavailableError as error:
+                unavailable.append(error)
+            else:
+                if output is not None:
+                    return output
+        if unavailable:
+            raise unavailable[0]
         return None
+
+    async def _logs(self, reach: _Reach, name: str, tail: int | None) -> str | None:
+        """Return the output of the Job of this name, if that is of our log."""
+        view, fresh = reach.watch.view, reach.watch.problem is None
+        job = (view.job_named(name) if fresh else None) or await reach.client.job(name)
+        log_of = text(part(job, "metadata", "annotations"), LOG_ANNOTATION)
+        if job is None or log_of not in {self.log_id, ""}:
+            return None
+        pods = view.pods_of(uid_of(job)) if fresh else []
+        if not pods:
+            selector = f"{CONTROLLER_LABEL}={uid_of(job)}"
+            pods, _ = await reach.client.list_all(PODS, selector)
+        return await self._log_of(reach, newest(pods), tail)
 
     async def _log_of(self, reach: _Reach, pod: Object | None, tail: int | None) -> str | None:
         if pod is None or uid_of(pod) in reach.watch.view.gone_pods:
@@ -337,8 +406,13 @@ class KubernetesExecutor:
 
     def keep(self, jobs: Iterable[JobState]) -> None:
         """Forget what is gone, but for the Jobs of these."""
-        uids = {uid for job in jobs for uid in (job.uid, job.releasing_uid) if uid is not None}
+        kept = list(jobs)
+        uids = {uid for job in kept for uid in (job.uid, job.releasing_uid) if uid is not None}
         for reach in self._reaches.values():
+            if reach.holds or reach.made:
+                current = {names(job.id, job.attempt).job for job in kept}
+                reach.holds = {name: one for name, one in reach.holds.items() if name in current}
+                reach.made = {name: uid for name, uid in reach.made.items() if name in current}
             reach.watch.view.forget_all_but(uids)
             reach.absent &= uids
             reach.made = {name: uid for name, uid in reach.made.items() if uid not in uids}
@@ -386,6 +460,14 @@ def _refusal(error: ClusterRefusesError) -> LaunchHeldError | LaunchRefusedError
     if error.status == HTTPStatus.NOT_FOUND:
         return LaunchHeldError("namespace_missing", words)
     return LaunchRefusedError(words)
+
+
+async def _asked(work: Awaitable[T]) -> T:
+    """Return what the cluster answers; a refusal is one more way of not having got it."""
+    try:
+        return await work
+    except ClusterRefusesError as error:
+        raise ExecutorUnavailableError(str(error)) from error
 
 
 async def _within(work: Awaitable[T]) -> T | None:

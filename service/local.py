@@ -25,7 +25,14 @@ from projections.job import JobState
 from projections.sighting import Alive, Gone, Sighting, Unreachable, Unseen
 from service import shim
 from service.errors import SettingsError
-from service.executor import ExecutorUnavailableError, Launch, LaunchRefusedError, News
+from service.executor import (
+    Contact,
+    ExecutorUnavailableError,
+    Found,
+    Launch,
+    LaunchRefusedError,
+    News,
+)
 from service.last_words import LAST_WORDS_LINES, with_last_words
 
 Facts = dict[str, Any]
@@ -109,6 +116,25 @@ class LocalExecutor:
     def problems(self) -> Mapping[str, str]:
         """None: what cannot be read is told of each attempt."""
         return {}
+
+    def contacts(self) -> Mapping[str, Contact]:
+        """There is no cluster."""
+        return {}
+
+    def finds(self) -> Mapping[str, Sequence[Found]]:
+        """Nothing: what has no log's attempt has no folder here."""
+        return {}
+
+    def launched_as(self, job_id: int, attempt: int) -> str:
+        """Return a name for people: nothing is found by it."""
+        return f"job-{job_id}/attempt-{attempt}"
+
+    async def remove(self, found: Found) -> None:
+        """Nothing was found."""
+
+    async def clear(self, found: Found, attempt: int) -> bool:  # noqa: ARG002
+        """Nothing was found."""
+        return True
 
     async def follow(self) -> None:
         """There is nothing to follow: a look at the files is quick."""

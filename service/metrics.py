@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from projections.job import JobStatus
 from service.batch import Outcome
 from service.event_log import EventLog
+from service.executor import Executor
 from service.feed import Feed
 from service.lease import Candidate
 from service.writing import Head
@@ -19,10 +22,42 @@ BATCH_EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
+class ClusterCollector(Collector):
+    """Asks the executor, whenever it is asked itself, how it stands with its clusters."""
+
+    def __init__(self, executor: Executor) -> None:
+        """Take whom to ask."""
+        self._executor = executor
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield a gauge and two counters with a line for each cluster."""
+        heard = GaugeMetricFamily(
+            "epochlog_cluster_heard_seconds",
+            "Seconds since a followed cluster last said anything.",
+            labels=["cluster"],
+        )
+        malformed = CounterMetricFamily(
+            "epochlog_cluster_malformed_objects",
+            "Objects of a cluster that could not be understood.",
+            labels=["cluster"],
+        )
+        restarts = CounterMetricFamily(
+            "epochlog_cluster_watch_restarts",
+            "How often a list or watch of a cluster had to be begun anew.",
+            labels=["cluster"],
+        )
+        for cluster, contact in self._executor.contacts().items():
+            if contact.heard_seconds_ago is not None:
+                heard.add_metric([cluster], contact.heard_seconds_ago)
+            malformed.add_metric([cluster], contact.malformed)
+            restarts.add_metric([cluster], contact.restarts)
+        yield from (heard, malformed, restarts)
+
+
 class Metrics:
     """The counters and gauges of one service, in a registry of their own."""
 
-    def __init__(self, log: EventLog, feed: Feed, candidate: Candidate) -> None:
+    def __init__(self, log: EventLog, feed: Feed, candidate: Candidate, executor: Executor) -> None:
         """Take what the gauges look at when they are asked."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -52,6 +87,15 @@ class Metrics:
             lambda: candidate.leads
         )
         self._term = self._gauge("lease_term", "How often the right to supervise was taken.")
+        self._orphans = self._gauge(
+            "cluster_orphans", "What was left behind in a cluster, by its kind.", "cluster", "kind"
+        )
+        self._sweeps = Counter(
+            "epochlog_cluster_sweeps",
+            "How often was looked for what was left behind.",
+            registry=self.registry,
+        )
+        self.registry.register(ClusterCollector(executor))
 
     def committed(self, answers: Sequence[Outcome | Exception], seconds: float) -> None:
         """Count a commit."""
@@ -78,6 +122,17 @@ class Metrics:
     def dropped(self, code: int) -> None:
         """Count a subscriber that was sent away."""
         self._dropped.labels(str(code)).inc()
+
+    def swept(self, orphans: Mapping[tuple[str, str], int]) -> None:
+        """Show what was left behind, by cluster and kind."""
+        self._sweeps.inc()
+        self.sweeps_no_more()
+        for (cluster, kind), count in orphans.items():
+            self._orphans.labels(cluster, kind).set(count)
+
+    def sweeps_no_more(self) -> None:
+        """Show nothing of what was left behind."""
+        self._orphans.clear()
 
     def text(self, head: Head | None) -> str:
         """Return everything, in Prometheus' text format; of the log where it could be read."""

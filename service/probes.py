@@ -19,12 +19,22 @@ async def healthz(_call: Call[None, NoQuery]) -> Reply:
 
 
 async def readyz(call: Call[None, NoQuery]) -> Reply:
-    """Answer once the log can be read."""
+    """Answer once the log can be read, and say what else is wrong.
+
+    Without a cluster callbacks still count, so that is no reason to send them elsewhere.
+    """
+    instance = call.instance
     try:
-        await call.instance.database.ready()
+        await instance.database.ready()
     except SettingsError as error:
         raise StoreUnavailableError(str(error)) from error
-    return Reply(payload={"status": "ok"})
+    problems = dict(instance.executor.problems())
+    clusters = {
+        name: {"heard_seconds_ago": contact.heard_seconds_ago, "problem": contact.problem}
+        for name, contact in instance.executor.contacts().items()
+    }
+    told = {"problems": problems, "clusters": clusters, "leads": instance.candidate.leads}
+    return Reply(payload={"status": "degraded" if problems else "ok", **told})
 
 
 async def metrics(call: Call[None, NoQuery]) -> Reply:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import fields
 from operator import is_, itemgetter
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import orjson
 from pydantic import TypeAdapter
 
+from projections.beats import Glimpse
 from projections.chain import spelled
 from projections.events import Record, Source, decode
 from projections.job import JobState
@@ -50,6 +51,12 @@ def record_of(row: Row) -> Record:
         hash=row["hash"].hex(),
         stored=row["data"],
     )
+
+
+def glimpses_in(page: Row) -> Iterator[Glimpse]:
+    """Yield what a fold looks at in the events of a page that has a list a column."""
+    names = ("positions", "versions", "attempts", "types", "times")
+    return zip(*(page[name] for name in names), orjson.loads(page["data"]), strict=True)
 
 
 def state_of(data: Any) -> JobState:

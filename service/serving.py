@@ -119,7 +119,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
         )
         feed = Feed(database=database, store=store, log=event_log)
         candidate = Candidate(database, holder_of(folder.identity()))
-        metrics = Metrics(event_log, feed, candidate)
+        metrics = Metrics(event_log, feed, candidate, executor)
         event_log.committed = partial(_note_commit, feed, metrics)
         instance = Instance(
             settings=settings,

@@ -97,8 +97,8 @@ class Socket:
             async with asyncio.timeout(self.patience.slow):
                 await self.request.writer.drain()
         except TimeoutError as error:
-            took = f"nothing was taken for {self.patience.slow:g} s; come back and go on from there"
-            raise DroppedError(WSCloseCode.TRY_AGAIN_LATER, f"too slow: {took}") from error
+            late = f"too slow: not taken within {self.patience.slow:g} s; come back and go on"
+            raise DroppedError(WSCloseCode.TRY_AGAIN_LATER, late) from error
 
     async def _hear(self) -> None:
         """Take what the client says until it leaves; only its pongs and pings matter."""

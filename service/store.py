@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from projections.events import Record
@@ -11,7 +12,7 @@ from projections.job import JobState
 from service.bundle import Seen
 from service.imported import Imported
 from service.postgres import Database, Held
-from service.records import record_of, state_of
+from service.records import Row, record_of, state_of
 from service.writing import Head, Writer
 
 PAGE = 500
@@ -53,6 +54,12 @@ class Store:
     """The readers of the log; each raises StoreUnavailableError while the database is away."""
 
     database: Database | Held
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[Store]:
+        """Lend the readers by way of one connection: each other one costs about a statement."""
+        async with self.database.session() as session:
+            yield replace(self, database=Held(session))
 
     async def log_id(self) -> str:
         """Return what tells this log from every other."""
@@ -122,6 +129,12 @@ class Store:
             rows = await session.rows("get_jobs", list(job_ids))
         return {row["id"]: Snapshot(state_of(row["state"]), row["now"]) for row in rows}
 
+    async def launches(self, job_id: int) -> list[tuple[int, str | None, str | None]]:
+        """Return of each launch of a job the attempt, and where it was asked for or its uid."""
+        async with self.database.session() as session:
+            rows = await session.rows("launches_of_job", job_id)
+        return [(row["attempt"], row["place"], row["uid"]) for row in rows]
+
     async def head(self) -> Head:
         """Return where the log ends, and how many jobs have each status there."""
         async with self.database.session() as session:
@@ -140,6 +153,11 @@ class Store:
             if len(rows) < PAGE:
                 return
             version = rows[-1]["version"]
+
+    async def fold_page(self, job_id: int, after: int, *, upto: int, limit: int) -> Row | None:
+        """Return what a fold looks at in a job's events after a version, up to a position."""
+        async with self.database.session() as session:
+            return await session.row("fold_page", job_id, after, upto, limit)
 
     async def next_event(self, job_id: int, version: int) -> Record | None:
         """Return a job's first event behind a version, if there is one."""

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from service.attending import Attending
 from service.errors import FencedError, ServiceError, StoreUnavailableError
+from service.executor import Executor
 from service.instance import Instance
 from service.lease import Lease
 from service.store import Watched
+from service.sweeper import Sweeper
+from service.turns import Turns
 
 ROUND_SECONDS = 0.5
 OUTAGE_SECONDS = 2.0
@@ -40,7 +44,7 @@ class Supervisor:
         while True:
             lease = Lease(term=0)
             try:
-                async with self.instance.candidate.leading() as lease, self._following():
+                async with self.instance.candidate.leading() as lease, self._beside(lease):
                     await self._lead(lease)
             except FencedError:
                 log.warning("leads_no_more", term=lease.term)
@@ -52,14 +56,18 @@ class Supervisor:
             await asyncio.sleep(OUTAGE_SECONDS)
 
     @asynccontextmanager
-    async def _following(self) -> AsyncIterator[None]:
-        """Have the executor follow its attempts meanwhile."""
-        task = asyncio.create_task(self.instance.executor.follow())
+    async def _beside(self, lease: Lease) -> AsyncIterator[None]:
+        """Have the executor follow its attempts meanwhile, and what is left behind swept up."""
+        tasks = [
+            asyncio.create_task(self._executor.follow()),
+            asyncio.create_task(Sweeper(self.instance, lease).run()),
+        ]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _lead(self, lease: Lease) -> None:
         """Make rounds until the lease is lost; an outage that it outlasts only delays them.
@@ -68,52 +76,64 @@ class Supervisor:
         """
         attending = Attending(self.instance, self.service_url, lease)
         self._watched = None
-        while True:
-            lease.check()
-            try:
-                await self._round(attending)
-                until = time.monotonic() + ROUND_SECONDS
-                while (left := until - time.monotonic()) > 0:
-                    if news := await self.instance.executor.news.take(left):
-                        lease.check()
-                        await self._attend(attending, await self._refresh(), news)
-            except StoreUnavailableError:
-                self.instance.log.senses.deaf()
-                await asyncio.sleep(ROUND_SECONDS)
+        turns = Turns(partial(self._attend, attending), self._place_of, self._executor.at_once)
+        try:
+            while True:
+                lease.check()
+                try:
+                    await self._round(attending, turns)
+                    await self._listen(lease, turns)
+                except StoreUnavailableError:
+                    self.instance.log.senses.deaf()
+                    await asyncio.sleep(ROUND_SECONDS)
+        finally:
+            await turns.end()
 
-    async def _round(self, attending: Attending) -> None:
+    async def _round(self, attending: Attending, turns: Turns) -> None:
         """Look at every watched job once."""
         watched = await self._refresh()
         job_ids = set(watched.jobs)
         self.instance.log.senses.hears(watched.now)
         self.instance.log.senses.forget_all_but(job_ids)
         attending.forget_all_but(job_ids)
-        self.instance.executor.keep(watched.jobs.values())
-        await self._attend(attending, watched, watched.jobs)
+        self._executor.keep(watched.jobs.values())
+        await turns.give_each(watched.jobs, seconds=ROUND_SECONDS)
+
+    async def _listen(self, lease: Lease, turns: Turns) -> None:
+        """Until the next round, look at those about which the executor has news."""
+        until = time.monotonic() + ROUND_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            if news := await self._executor.news.take(left):
+                lease.check()
+                turns.check()
+                watched = await self._refresh()
+                turns.begin(news & watched.jobs.keys())
 
     async def _refresh(self) -> Watched:
         """Read which jobs are watched, and how those stand that have changed."""
         self._watched = await self.instance.store.watched(self._watched)
         return self._watched
 
-    async def _attend(self, attending: Attending, watched: Watched, job_ids: Iterable[int]) -> None:
-        """Look after these jobs, as many at a time as the executor can be asked about."""
-        turns = asyncio.Semaphore(self.instance.executor.at_once)
-        lost: list[BaseException] = []
+    def _place_of(self, job_id: int) -> str:
+        """Return where the job is looked after, by a name that other places do not have."""
+        job = self._watched.jobs.get(job_id) if self._watched else None
+        return (job.place or f"to {job.cluster}") if job is not None else ""
 
-        async def attend(job_id: int) -> None:
-            async with turns:
-                if job_id in watched.jobs and not lost:
-                    try:
-                        await attending.look_after(watched.jobs[job_id], watched.now)
-                    except (StoreUnavailableError, FencedError) as error:
-                        lost.append(error)
-                    except ServiceError as error:
-                        log.warning("job_skipped", job_id=job_id, error=error.detail)
-                    except Exception:
-                        # One that cannot be looked after must not keep the others waiting.
-                        log.exception("job_skipped", job_id=job_id)
+    async def _attend(self, attending: Attending, job_id: int) -> None:
+        """Look after a job, as it stood when the log was last read."""
+        watched = self._watched
+        if watched is None or job_id not in watched.jobs:
+            return
+        try:
+            await attending.look_after(watched.jobs[job_id], watched.now)
+        except (StoreUnavailableError, FencedError):
+            raise
+        except ServiceError as error:
+            log.warning("job_skipped", job_id=job_id, error=error.detail)
+        except Exception:
+            # One that cannot be looked after must not keep the others waiting.
+            log.exception("job_skipped", job_id=job_id)
 
-        await asyncio.gather(*map(attend, job_ids))
-        if lost:
-            raise lost[0]
+    @property
+    def _executor(self) -> Executor:
+        return self.instance.executor

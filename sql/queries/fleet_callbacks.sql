@@ -1,7 +1,8 @@
 -- $1 position; $2 job ids, $3 versions up to which to look, $4 attempts and $5 first positions, side by
 -- side. For each of these jobs the attempt's last callback that counted (`said`), the last before it
 -- that named an epoch (`named`, where `said` does not), and the last of the earlier attempts that did
--- (`before`). They are looked for among twenty.
+-- (`before`). They are looked for among twenty. A range of versions always has both ends: with one of
+-- them open, the planner would rather read the positions of all jobs.
 with asked as (
     select
         a.job_id,

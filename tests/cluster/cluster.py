@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from yarl import URL
 from tests.cluster.access import ADMIN, Access
 from tests.cluster.faults import Faults
 from tests.cluster.nodes import NodeSteps
-from tests.cluster.objects import NAMESPACES, Clock, real_time
+from tests.cluster.objects import NAMESPACES, SECRETS, Clock, real_time
 from tests.cluster.server import Asked, Server
 from tests.cluster.watching import Watches
 
@@ -62,6 +63,12 @@ class Cluster(NodeSteps):
             "status": {"phase": "Active"},
         }
         self.store.create(NAMESPACES, body)
+
+    def add_secret(self, name: str, **values: str) -> None:
+        """Make a Secret as `kubectl create secret` does, without HTTP."""
+        data = {key: b64encode(value.encode()).decode() for key, value in values.items()}
+        meta = {"name": name, "namespace": self.namespace}
+        self.store.create(SECRETS, {"metadata": meta, "type": "Opaque", "data": data})
 
     def give_role(self, rules: Iterable[dict[str, Any]], account: str = "epochlog") -> str:
         """Bind a Role's rules to a service account of this namespace; its token."""

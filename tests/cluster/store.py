@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import orjson
 
@@ -151,7 +152,8 @@ class Store:
         """The changes after a version; None where they are no longer known."""
         if version < self._oldest[resource]:
             return None
-        return [change for change in self._history[resource] if change.version > version]
+        newest_first = reversed(self._history[resource])
+        return list(takewhile(lambda change: change.version > version, newest_first))[::-1]
 
     def oldest(self, resource: Resource) -> int:
         return self._oldest[resource]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -12,6 +13,7 @@ import orjson
 import pytest
 from rich.console import Console
 
+from bench import kubernetes
 from bench.contender import BenchError, Compare, Contender, Measure, Measured, Part
 from bench.history import COHORT_JOBS
 from bench.load import Load
@@ -19,6 +21,7 @@ from bench.loading import fill
 from bench.machine import describe
 from bench.markdown import page
 from bench.ours import NEW_JOB, send
+from bench.parts import KUBERNETES
 from bench.report import document, heading, tables
 from bench.rounds import run
 from bench.stage import Pace, Stage
@@ -120,6 +123,23 @@ async def test_a_run_is_told_as_a_table_and_as_json(postgres: str, tmp_path: Pat
     assert "2.00 = fast / floor" in text
     assert "not had: there is none here." in text
     assert "| 2.00 | fast | floor |" in list(page(told))
+
+
+async def test_what_happens_in_the_benchmarks_cluster_is_told_with_its_delay(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, few in {"QUICK_JOBS": 5, "QUICK_EVENTS": 50, "RELISTS": 1}.items():
+        monkeypatch.setattr(kubernetes, name, few)
+    async with AsyncExitStack() as stack:
+        stage = Stage(postgres, tmp_path, replace(PACE, rounds=1), stack)
+        result = await run(KUBERNETES, stage, lambda _step: None)
+    for figure in result.figures:
+        assert figure.missing == ""
+        assert figure.errors == {}
+        assert all(one.rate > 0 for one in figure.slices)
+    delays = [figure.typical("p99_ms") for figure in result.figures if figure.unit == "facts/s"]
+    assert len(delays) == 2
+    assert all(delay and delay > 0 for delay in delays)
 
 
 def measured(rate: float) -> Measure:

@@ -128,6 +128,27 @@ async def test_a_disturbed_stream_changes_nothing_in_the_end(
         await settled(cluster, watch)
 
 
+async def test_a_stream_that_is_cut_after_a_while_is_no_alarm(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_watch, "STEADY_SECONDS", 0.0)
+    cluster.watches.bookmark_every = 0.1
+    async with following(cluster, tmp_path) as watch:
+        await settled(cluster, watch)
+        problems: set[str | None] = set()
+        for number in range(1, 4):
+            await eventually(lambda: len(cluster.watches) == 2)
+            cluster.watches.cut_all()
+            launched(cluster, f"train-{number}")
+
+            def is_followed_again(number: int = number) -> bool:
+                problems.add(watch.problem)
+                return watch.restarts >= 2 * number and len(watch.view.jobs) == number
+
+            await eventually(is_followed_again)
+        assert problems == {None}
+
+
 async def test_history_that_is_over_is_listed_anew(cluster: Cluster, tmp_path: Path) -> None:
     async with following(cluster, tmp_path) as watch:
         launched(cluster)
@@ -186,8 +207,7 @@ async def test_a_verb_that_is_taken_away_is_named(cluster: Cluster, tmp_path: Pa
         await settled(cluster, watch)
         cluster.take_away(token, "list", "pods")
         cluster.watches.cut_all()
-        problem = await eventually(lambda: watch.problem)
-        assert 'cannot list resource "pods"' in str(problem)
+        await eventually(lambda: 'cannot list resource "pods"' in (watch.problem or ""))
         cluster.access.add(token, "system:serviceaccount:training:epochlog", "training", rules)
         await settled(cluster, watch)
 

@@ -25,6 +25,8 @@ SOMEBODY = 65534
 
 # Started by root, it becomes a plain user once everything it needs is imported.
 SERVE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
 import asyncio, os, sys
 from pathlib import Path
 from service.embedded import EmbeddedPostgres, EmbeddedPostgresError

@@ -143,6 +143,29 @@ async def test_a_writer_that_never_supervises_goes_on_through_new_terms(
     await check_ledger(database)
 
 
+async def test_a_supervisor_records_nothing_more_once_another_has_taken_the_lease(
+    api: Api, database: str
+) -> None:
+    candidate = api.service.instance.candidate
+    await eventually(lambda: candidate.leads)
+    connection = await asyncpg.connect(database)
+    await open_term(connection)
+    assert candidate.leads  # by its own clock, for it has not asked again yet
+
+    job = await api.create_job()
+
+    await eventually(lambda: not candidate.leads)
+    assert [event["type"] for event in await api.events(job)] == ["created"]
+    await connection.execute("update leases set holder = null, expires_at = null")
+    await eventually(lambda: candidate.leads)
+
+    async def is_queued() -> bool:
+        return "queued" in [event["type"] for event in await api.events(job)]
+
+    await eventually(is_queued)
+    await connection.close()
+
+
 async def test_terms_are_opened_while_others_write(still_api: Api, database: str) -> None:
     log = still_api.service.instance.log
     job = (await still_api.create_job())["id"]

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from service.statements import statement
 
-JOBS, EVENTS = 800, 50  # each
+JOBS, EVENTS = 160, 250  # each
 ALIVE = 40
 NAMES = ("id", "version", "attempt", "first_position")
 Plan = dict[str, Any]
@@ -121,6 +121,7 @@ async def test_of_one_job_only_its_own_events_are_read(log: Any, plans: str, job
     for name, values in (
         ("history_page", (job, 0, JOBS * EVENTS, 500)),
         ("list_events", (job, 0, None, 500)),
+        ("fold_page", (job, 0, JOBS * EVENTS, 1000)),
     ):
         nodes = await _explained(log, name, *values)
         assert _read(nodes) <= 2 * EVENTS + 1, (name, _read(nodes))  # in the index, in the table

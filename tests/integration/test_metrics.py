@@ -77,6 +77,18 @@ async def test_jobs_are_counted_by_status_and_subscribers_while_they_listen(
     assert now["epochlog_subscribers"] == 1
 
 
+async def test_who_leads_is_told_by_each_service_for_itself(
+    api: Api, start_service: StartService
+) -> None:
+    other = await start_service(EPOCHLOG_STATE_DIR=f"{api.service.instance.settings.state_dir}-2")
+    await eventually(lambda: api.service.instance.candidate.leads)
+
+    leading, waiting = await scraped(api), await scraped(other)
+
+    assert (leading["epochlog_leader"], waiting["epochlog_leader"]) == (1, 0)
+    assert leading["epochlog_lease_term"] == waiting["epochlog_lease_term"] == 1
+
+
 async def test_two_services_of_a_process_count_for_themselves(
     still_api: Api, start_service: StartService
 ) -> None:

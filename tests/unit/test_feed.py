@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -42,6 +43,11 @@ class ListedLog:
 
     chance: Random
     records: list[Record] = field(default_factory=list)
+    read: int = 0
+    """How many events of the log were read, again and again."""
+    pages: int = 0
+    """In how many pages."""
+    jobs_are_readable: asyncio.Event | None = None
 
     async def log_page(
         self, after: int, *, upto: int | None, limit: int, job_ids: list[int] | None = None
@@ -49,6 +55,8 @@ class ListedLog:
         await self.let_others_go_first()
         wanted = [one for one in self.records[after:upto] if not job_ids or one.job_id in job_ids]
         await self.let_others_go_first()
+        self.read += len(wanted[:limit])
+        self.pages += 1
         return wanted[:limit]
 
     async def job_page(
@@ -59,6 +67,8 @@ class ListedLog:
         return found[:limit]
 
     async def jobs_named(self, job_ids: set[int]) -> dict[int, Snapshot]:
+        if self.jobs_are_readable is not None:
+            await self.jobs_are_readable.wait()
         await self.let_others_go_first()
         return {job_id: Snapshot(self._job(job_id), START) for job_id in job_ids}
 
@@ -199,7 +209,9 @@ def small() -> Iterator[None]:
         patch.setattr(recent, "LARGEST", 2_500)
         patch.setattr(feeds, "PAGE", 4)
         patch.setattr(feeds, "FAR", 12)
+        patch.setattr(feeds, "FEW", 1)
         patch.setattr(feeds, "PACE", 0)
+        patch.setattr(feeds, "SHARE", 0)  # turns of the loop are counted here, and not time
         yield
 
 
@@ -230,8 +242,7 @@ def test_who_took_a_part_is_given_the_rest_though_other_jobs_have_crowded_it_out
         with feed.subscribed(1) as subscription:
             number = await reader._take(subscription, 0)
             taking = asyncio.create_task(reader._take(subscription, number))
-            for _ in range(20):  # it knows by now that there is nothing else
-                await asyncio.sleep(0)
+            await _turns()  # it knows by now that there is nothing else
             await grow(feed, log, [1, 3] * 4)
             number = await taking
             assert number < 5  # but it had all of the look at once
@@ -247,6 +258,91 @@ def test_who_took_a_part_is_given_the_rest_though_other_jobs_have_crowded_it_out
         return reader.numbers
 
     assert asyncio.run(scenario()) == [1, 2, 3, 4, 5]
+
+
+def test_a_burst_is_read_once_however_many_take_it_in_parts() -> None:
+    async def scenario() -> int:
+        log = ListedLog(Random(1))  # noqa: S311
+        feed = _feed(log)
+        feed.reached(log.append(1))
+        readers = [Reader(job_id=None, after=1, delay=0) for _ in range(5)]
+        with ExitStack() as stack:
+            places = [stack.enter_context(feed.subscribed(None)) for _ in readers]
+            for reader in readers:
+                reader.numbers.append(1)
+            tasks = [
+                asyncio.create_task(_follow(reader, place))
+                for reader, place in zip(readers, places, strict=True)
+            ]
+            await _turns()
+            for job_id in (1, 2, 1, 2):
+                log.append(job_id)
+            before = log.pages
+            feed.reached(5)
+            await feed._look(feed.store)
+            await eventually(lambda: all(reader.numbers[-1] == 5 for reader in readers))
+            await _turns()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return log.pages - before
+
+    assert asyncio.run(scenario()) == 1
+
+
+async def _follow(reader: Reader, subscription: Subscription) -> None:
+    while True:
+        await reader._take(subscription, reader.numbers[-1])
+
+
+def test_who_comes_while_only_jobs_are_looked_at_is_given_what_was_left_out_for_them() -> None:
+    async def scenario() -> list[int]:
+        log = ListedLog(Random(1), jobs_are_readable=asyncio.Event())  # noqa: S311
+        feed = _feed(log)
+        feed.reached(log.append(1))
+        reader = Reader(job_id=None, after=1, delay=0)
+        with feed.subscribed(1):
+            log.append(1)
+            feed.reached(log.append(2))
+            looking = asyncio.create_task(feed._look(feed.store))
+            await _turns()
+            following = asyncio.create_task(reader.read(feed, log))
+            await _turns()  # it finds nothing there yet, and waits
+            assert log.jobs_are_readable is not None
+            log.jobs_are_readable.set()
+            await looking
+            await eventually(lambda: reader.numbers == [2, 3], within=5)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        return reader.numbers
+
+    assert asyncio.run(scenario()) == [2, 3]
+
+
+def test_large_events_are_not_read_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a page holds more than is sent at once, the next one is read smaller."""
+    monkeypatch.setattr(feeds, "PAGE", 200)
+
+    async def scenario() -> int:
+        log = ListedLog(Random(1))  # noqa: S311
+        for _ in range(50):
+            log.append(1)
+            log.append(2)
+        feed = _feed(log)
+        feed.reached(100)
+        reader, number = Reader(job_id=None, after=0, delay=0), 0
+        with feed.subscribed(None) as subscription:
+            while number < 100:
+                number = await reader._take(subscription, number)
+        return log.read
+
+    assert asyncio.run(scenario()) <= 400
+
+
+async def _turns() -> None:
+    """Let everybody do what they can by now."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def test_an_ended_feed_lets_those_who_wait_go() -> None:

@@ -91,6 +91,10 @@ def test_large_events_go_in_messages_of_their_own() -> None:
     part = part_of(made)
     assert part is not None
     assert [message.first.position for message in part.messages] == [1, 2, 3]
+    assert not part.is_whole
+    rest = part_of(made[3:])
+    assert rest is not None
+    assert rest.is_whole
     assert part_of([]) is None
     small = list(messages_of([record(n, 1, n, "x") for n in range(1, 6)], JOBS))
     assert len(small) == 1
