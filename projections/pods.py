@@ -175,7 +175,7 @@ def _by_code(
     pod: Object, code: int, terminated: Object, container: str
 ) -> tuple[Cause | None, str]:
     reason, said = text(terminated, "reason"), text(terminated, "message").strip()
-    if code == 0:
+    if code == 0 and not is_deleting(pod):
         return None, ""
     which = "The container" if container == TRAINER else f"Container {container}"
     if reason == "OOMKilled" and code == 137:
@@ -185,8 +185,9 @@ def _by_code(
         return Cause.OOM_KILLED, _sentence(words, pod, f"exit code 137{known}")
     if reason in {"StartError", "ContainerCannotRun"}:
         return Cause.START_ERROR, _sentence(f"{which} could not start", pod, said)
-    if code in SIGNALS and is_deleting(pod):
-        return Cause.POD_DELETED, _sentence("The pod was deleted", pod, f"exit code {code}")
+    if is_deleting(pod):  # whatever it answers then, it was asked to end
+        last = f"; {said.splitlines()[-1]}" if said else ""
+        return Cause.POD_DELETED, _sentence("The pod was deleted", pod, f"exit code {code}{last}")
     if code in SIGNALS:
         return Cause.KILLED, _sentence(f"{which} was killed", pod, f"exit code {code}")
     words = f"{which} ended with exit code {code}"

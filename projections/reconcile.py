@@ -44,6 +44,9 @@ from projections.sighting import Alive, Ending, Gone, Identity, Sighting, Unseen
 _Seen = Unseen | Waiting | Alive | Ending | Gone
 LAG_SECONDS = 5.0
 """How far what is heard of pods may be behind what is heard of Jobs."""
+DEADLINE = "DeadlineExceeded"
+_BY_THE_JOB = frozenset({DEADLINE, "PodFailurePolicy"})
+"""Reasons of a Job's failure that say all: nothing about its pod could change them."""
 _NOTED = {
     **{cause.value: cause for cause in (*INTERRUPTIONS, Cause.DEADLINE_EXCEEDED)},
     "pod_deleting": Cause.POD_DELETED,
@@ -78,6 +81,15 @@ class _Past:
     """How it ends, as far as that was noted before its end."""
     ending_for: float | None = None
     """For how many seconds it has been ending, if it has."""
+
+    @property
+    def named_ending(self) -> End | None:
+        """What ends the attempt, where that is more than that somebody deleted it."""
+        by_hand = self.ending is None or self.ending.cause in {
+            Cause.POD_DELETED,
+            Cause.JOB_VANISHED,
+        }
+        return None if by_hand else self.ending
 
 
 def sight(look: Look, state: JobState, now: datetime, policy: Policy) -> Sighting:
@@ -120,7 +132,8 @@ def _sight(look: Look, past: _Past, policy: Policy) -> Sighting:
     else:
         seen = _present(look, look.job, past, pod, late=late)
     if isinstance(seen, Ending) and pod is not None and late and seen.reason is not None:
-        seen = _given_up(pod, limit)
+        end = end_of(pod) if has_ended(pod) else None
+        seen = _given_up(pod, limit) if end is None else _gone(end, pod)
     if isinstance(seen, Unseen) or identity is None:
         return seen
     return _identified(seen, identity)
@@ -136,8 +149,9 @@ def _pod_that_counts(look: Look) -> Object | None:
 def _present(look: Look, job: Object, past: _Past, pod: Object | None, *, late: bool) -> _Seen:
     lives = pod is not None and uid_of(pod) not in look.gone and not has_ended(pod)
     if over := condition(job, "Failed", "Complete"):
-        if not late and (lives or (pod is None and past.ending is None)):
-            return _over(job, past, pod)
+        unseen = pod is None and past.ending is None and text(over, "reason") not in _BY_THE_JOB
+        if not late and (lives or unseen):
+            return _over(job, over, past, pod)
         return (
             _completed(past, pod) if over["type"] == "Complete" else _failed(job, over, past, pod)
         )
@@ -160,13 +174,12 @@ def _living(pod: Object, past: _Past) -> _Seen:
     return Waiting(reason=reason, message=message)
 
 
-def _over(job: Object, past: _Past, pod: Object | None) -> Ending:
+def _over(job: Object, over: Object, past: _Past, pod: Object | None) -> Ending:
     """Hold: what is heard of pods may be behind what is heard of Jobs."""
-    if pod is not None and is_deleting(pod):
-        return _ending(job, {}, past, pod)
+    if pod is not None:
+        return _ending(job, over, past, pod)
     message = f"Job {name_of(job)} is over, and how its pod ended was not seen yet."
-    handle = described(pod) if pod is not None else None
-    return Ending(reason="job_over", message=message, handle=handle)
+    return Ending(reason="job_over", message=message)
 
 
 def _absent(look: Look, past: _Past, pod: Object | None, *, late: bool) -> _Seen:
@@ -181,6 +194,8 @@ def _absent(look: Look, past: _Past, pod: Object | None, *, late: bool) -> _Seen
     if uid_of(pod) not in look.gone and not has_ended(pod):
         if is_orphan(pod) and not is_deleting(pod):
             return _living(pod, past)
+        if (noted := past.named_ending) is not None:
+            return Ending(reason=noted.cause, message=noted.message, handle=described(pod))
         message = f"The Job was deleted, and {described(pod)} is on its way to its end."
         return Ending(reason=_deletion(past), message=message, handle=described(pod))
     return _gone(_with_its_job(end_of(pod), past, pod), pod)
@@ -190,13 +205,13 @@ def _with_its_job(end: End | None, past: _Past, pod: Object | None) -> End:
     """Return the end of a pod whose Job was deleted: by that, unless it has one of its own."""
     if past.ours:
         return end or End(cause=None, message="The Job and its pod are not there any more.")
+    if (noted := past.named_ending) is not None:
+        return replace(end, cause=noted.cause, message=noted.message) if end else noted
     if end is None:
-        if past.ending is not None and past.ending.cause is not Cause.POD_DELETED:
-            return past.ending
         message = "The Job is not there any more, and nobody saw how its pod ended."
         return End(cause=Cause.JOB_VANISHED, message=message)
     deleted = pod is not None and is_deleting(pod)
-    if deleted and end.cause in {None, Cause.POD_DELETED, Cause.EXIT_NONZERO}:
+    if deleted and end.cause is Cause.POD_DELETED:
         message = f"The Job was deleted, and not by us. {end.message}".strip()
         return replace(end, cause=Cause.JOB_VANISHED, message=message)
     return end
@@ -206,8 +221,8 @@ def _failed(job: Object, failed: Object, past: _Past, pod: Object | None) -> Gon
     """Say why: the Job itself knows of deadlines and policies, of all else only its pod."""
     reason, message = text(failed, "reason"), text(failed, "message")
     end = end_of(pod) if pod is not None else None
-    if reason in {"DeadlineExceeded", "PodFailurePolicy"}:
-        deadline = reason == "DeadlineExceeded"
+    if reason in _BY_THE_JOB:
+        deadline = reason == DEADLINE
         words = f"{message.rstrip('.')} (its time in the queue counts)." if deadline else message
         cause = Cause.DEADLINE_EXCEEDED if deadline else Cause.POD_FAILURE_POLICY
         end = End(
@@ -271,13 +286,15 @@ def _ended(pod: Object | None) -> Ending:
 def _ending(job: Object, target: Object, past: _Past, pod: Object) -> Ending:
     """Hold: a container that is told to end may still report `done`, and the Job has the word."""
     handle = described(pod)
+    if (noted := past.named_ending) is not None:  # the first cause stays
+        return Ending(reason=noted.cause, message=noted.message, handle=handle)
     if (disruption := disruption_of(pod)) is not None:
         return Ending(reason=disruption[0], message=disruption[1], handle=handle)
-    deadline = text(target, "reason") == "DeadlineExceeded"
-    if target and not is_deleting(job) and (deadline or not is_deleting(pod)):
-        code = Cause.DEADLINE_EXCEEDED if deadline else "job_failing"
-        message = f"{text(target, 'message') or 'The Job is failing'}; {handle} is being ended."
-        return Ending(reason=code, message=message, handle=handle)
+    if text(target, "reason") == DEADLINE:
+        message = f"{text(target, 'message')}; {handle} is being ended."
+        return Ending(reason=Cause.DEADLINE_EXCEEDED, message=message, handle=handle)
+    if not is_deleting(job) and not is_deleting(pod):  # it has ended, as we are about to hear
+        return Ending(reason=None)
     what = f"Job {name_of(job)}" if is_deleting(job) else handle
     message = f"{what} is being deleted; the pod has {grace_seconds(pod)} s to end."
     reason = _deletion(past) if is_deleting(job) else "pod_deleting"

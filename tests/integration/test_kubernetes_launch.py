@@ -135,6 +135,17 @@ async def test_a_quota_on_pods_is_told_in_the_clusters_words(api: Api, cluster: 
     await until(api, job, "queued", "scheduling")
 
 
+async def test_the_default_template_is_let_in_where_pods_are_restricted(
+    api: Api, cluster: Cluster
+) -> None:
+    cluster.admission.pod_security = True
+
+    job = await api.create_job()
+
+    await until(api, job, "queued", "scheduling")
+    await check_one_of_each(api, cluster, job)
+
+
 async def test_a_secret_that_is_refused_takes_its_job_along(api: Api, cluster: Cluster) -> None:
     cluster.admission.refuse(SECRETS, 422, "Invalid", "secrets must be sealed")
 

@@ -202,9 +202,8 @@ def a_pod_on_a_dead_node_is_given_up_after_a_while(w: World) -> None:
 
 @row(
     "case 14: the Job is failing while the container still ends well",
-    events=f"{RUNS} terminating:pod_deleting done succeeded exited:0",
+    events=f"{RUNS} terminating:pod_deleting done succeeded exited:pod_deleted",
     **SUCCESS,
-    differs={},
 )
 def done_after_the_job_began_to_fail_is_success(w: World) -> None:
     runs(w)
@@ -303,7 +302,6 @@ def a_suspended_training_waits_and_runs_again(w: World) -> None:
     " attempt_failed:job_vanished:retryable retry_scheduled",
     says="not by us",
     **RETRY,
-    differs={},
 )
 def another_job_under_our_name_is_not_ours(w: World) -> None:
     runs(w)

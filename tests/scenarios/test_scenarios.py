@@ -8,16 +8,17 @@ from itertools import pairwise
 
 import pytest
 
-from projections.events import Adopted, AttemptFailed
+from projections.events import Adopted, AttemptFailed, Done
+from tests.scenarios.by_hand import BY_HAND
+from tests.scenarios.by_itself import BY_ITSELF
 from tests.scenarios.hard_cases import HARD_CASES
-from tests.scenarios.own import OWN
 from tests.scenarios.pains import PAINS
 from tests.scenarios.replay import Replay
 from tests.scenarios.row import QUIET, Row, told
 from tests.scenarios.tape import STEP
 from tests.scenarios.world import World
 
-TABLE = (*HARD_CASES, *PAINS, *OWN)
+TABLE = (*HARD_CASES, *PAINS, *BY_HAND, *BY_ITSELF)
 ORDERS = 40
 AWAY = 20
 
@@ -64,7 +65,7 @@ def check_nothing_twice(replay: Replay) -> None:
     again = [
         told(one)
         for one, other in pairwise(replay.log.records)
-        if told(one) == told(other) and not isinstance(one.event, QUIET | Adopted)
+        if told(one) == told(other) and not isinstance(one.event, QUIET | Adopted | Done)
     ]
     assert again == [], lines(replay)
 
