@@ -21,7 +21,7 @@ from service.instance import Instance
 from service.lease import Lease
 from service.store import Watched
 from service.sweeper import Sweeper
-from service.turns import Turns
+from service.turns import Turns, end_all
 
 ROUND_SECONDS = 0.5
 OUTAGE_SECONDS = 2.0
@@ -65,9 +65,7 @@ class Supervisor:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_all(tasks)
 
     async def _lead(self, lease: Lease) -> None:
         """Make rounds until the lease is lost; an outage that it outlasts only delays them.
