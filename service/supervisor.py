@@ -104,13 +104,22 @@ class Supervisor:
             if news := await self._executor.news.take(left):
                 lease.check()
                 turns.check()
-                watched = await self._refresh()
-                turns.begin(news & watched.jobs.keys())
+                turns.begin(await self._read(news))
 
     async def _refresh(self) -> Watched:
         """Read which jobs are watched, and how those stand that have changed."""
         self._watched = await self.instance.store.watched(self._watched)
         return self._watched
+
+    async def _read(self, job_ids: set[int]) -> set[int]:
+        """Read how these stand now; return those that are looked after."""
+        watched = self._watched
+        if watched is None:
+            return set()
+        looked_after = job_ids & watched.jobs.keys()
+        for known in (await self.instance.store.jobs_named(looked_after)).values():
+            watched.learn([known.state], known.now)
+        return looked_after
 
     def _place_of(self, job_id: int) -> str:
         """Return where the job is looked after, by a name that other places do not have."""
@@ -123,7 +132,7 @@ class Supervisor:
         if watched is None or job_id not in watched.jobs:
             return
         try:
-            await attending.look_after(watched.jobs[job_id], watched.now)
+            state = await attending.look_after(watched.jobs[job_id], watched.now)
         except (StoreUnavailableError, FencedError):
             raise
         except ServiceError as error:
@@ -131,6 +140,9 @@ class Supervisor:
         except Exception:
             # One that cannot be looked after must not keep the others waiting.
             log.exception("job_skipped", job_id=job_id)
+        else:
+            if self._watched is not None:  # for a second look, before the log is read again
+                self._watched.learn([state])
 
     @property
     def _executor(self) -> Executor:
