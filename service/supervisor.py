@@ -25,6 +25,8 @@ from service.turns import Turns, end_all
 
 ROUND_SECONDS = 0.5
 OUTAGE_SECONDS = 2.0
+FEW = 20
+"""Jobs that are read one by one; of more it is quicker to ask which of all have changed."""
 
 log = structlog.get_logger(__name__)
 
@@ -114,8 +116,8 @@ class Supervisor:
     async def _read(self, job_ids: set[int]) -> set[int]:
         """Read how these stand now; return those that are looked after."""
         watched = self._watched
-        if watched is None:
-            return set()
+        if watched is None or len(job_ids) > FEW:
+            return job_ids & (await self._refresh()).jobs.keys()
         looked_after = job_ids & watched.jobs.keys()
         for known in (await self.instance.store.jobs_named(looked_after)).values():
             watched.learn([known.state], known.now)
