@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,15 +26,23 @@ class Snapshot:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Watched:
     """The jobs that are looked after, by who is served first, where the log stood so."""
 
-    jobs: Mapping[int, JobState]
+    jobs: dict[int, JobState]
     position: int
     generation: int
     """Which of the rebuilt projections it was read from."""
     now: datetime
+
+    def learn(self, jobs: Iterable[JobState], now: datetime | None = None) -> None:
+        """Take over how some of them stand by now, where that is newer."""
+        for job in jobs:
+            known = self.jobs.get(job.id)
+            if known is not None and known.version < job.version:
+                self.jobs[job.id] = job
+        self.now = max(now or self.now, self.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,9 @@ class Store:
             row = await session.row("watched_jobs", *seen)
         assert row is not None  # noqa: S101 - the statement always answers one row
         known = dict(since.jobs) if since is not None else {}
-        known |= {job.id: job for job in map(state_of, row["changed"])}
+        for job in map(state_of, row["changed"]):
+            if job.id not in known or known[job.id].version <= job.version:
+                known[job.id] = job  # unless something newer was learned meanwhile
         jobs = {job_id: known[job_id] for job_id in row["ids"]}
         return Watched(jobs, row["position"], row["generation"], row["now"])
 

@@ -21,10 +21,12 @@ from service.instance import Instance
 from service.lease import Lease
 from service.store import Watched
 from service.sweeper import Sweeper
-from service.turns import Turns
+from service.turns import Turns, end_all
 
 ROUND_SECONDS = 0.5
 OUTAGE_SECONDS = 2.0
+FEW = 20
+"""Jobs that are read one by one; of more it is quicker to ask which of all have changed."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +67,7 @@ class Supervisor:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_all(tasks)
 
     async def _lead(self, lease: Lease) -> None:
         """Make rounds until the lease is lost; an outage that it outlasts only delays them.
@@ -106,13 +106,22 @@ class Supervisor:
             if news := await self._executor.news.take(left):
                 lease.check()
                 turns.check()
-                watched = await self._refresh()
-                turns.begin(news & watched.jobs.keys())
+                turns.begin(await self._read(news))
 
     async def _refresh(self) -> Watched:
         """Read which jobs are watched, and how those stand that have changed."""
         self._watched = await self.instance.store.watched(self._watched)
         return self._watched
+
+    async def _read(self, job_ids: set[int]) -> set[int]:
+        """Read how these stand now; return those that are looked after."""
+        watched = self._watched
+        if watched is None or len(job_ids) > FEW:
+            return job_ids & (await self._refresh()).jobs.keys()
+        looked_after = job_ids & watched.jobs.keys()
+        for known in (await self.instance.store.jobs_named(looked_after)).values():
+            watched.learn([known.state], known.now)
+        return looked_after
 
     def _place_of(self, job_id: int) -> str:
         """Return where the job is looked after, by a name that other places do not have."""
@@ -125,7 +134,7 @@ class Supervisor:
         if watched is None or job_id not in watched.jobs:
             return
         try:
-            await attending.look_after(watched.jobs[job_id], watched.now)
+            state = await attending.look_after(watched.jobs[job_id], watched.now)
         except (StoreUnavailableError, FencedError):
             raise
         except ServiceError as error:
@@ -133,6 +142,9 @@ class Supervisor:
         except Exception:
             # One that cannot be looked after must not keep the others waiting.
             log.exception("job_skipped", job_id=job_id)
+        else:
+            if self._watched is not None:  # for a second look, before the log is read again
+                self._watched.learn([state])
 
     @property
     def _executor(self) -> Executor:

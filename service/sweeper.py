@@ -78,6 +78,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """Look at everything once, then at what the log says of it: in this order."""
         found = self.instance.executor.finds()
+        if not found:  # there is no cluster, or none that can be looked at
+            return
         named = [one for things in found.values() for one in things if self._may_be_ours(one)]
         gone = self._gone(found)
         states = await self._states([*named, *gone])

@@ -6,7 +6,7 @@ A place that does not answer keeps the jobs that are there waiting, and nobody e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 
@@ -53,10 +53,7 @@ class Turns:
 
     async def end(self) -> None:
         """Look after nothing any more."""
-        while self._busy:  # wait_for, in the pool's acquire, may swallow a cancel
-            for task in self._busy.values():
-                task.cancel()
-            await asyncio.wait(list(self._busy.values()), timeout=1)
+        await end_all(list(self._busy.values()))
 
     def _start(self, job_id: int) -> None:
         task = asyncio.create_task(self._turn(job_id))
@@ -74,3 +71,12 @@ class Turns:
                     self._lost.append(error)
                 if job_id not in self._again:
                     return
+
+
+async def end_all(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:  # wait_for, in the pool's acquire, may swallow a cancel
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)

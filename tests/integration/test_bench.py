@@ -128,8 +128,9 @@ async def test_a_run_is_told_as_a_table_and_as_json(postgres: str, tmp_path: Pat
 async def test_what_happens_in_the_benchmarks_cluster_is_told_with_its_delay(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, few in {"QUICK_JOBS": 5, "QUICK_EVENTS": 50, "RELISTS": 1}.items():
-        monkeypatch.setattr(kubernetes, name, few)
+    few = {"QUICK_JOBS": 5, "QUICK_EVENTS": 50, "RELISTS": 1, "APART_SECONDS": 0.5}
+    for name, number in few.items():
+        monkeypatch.setattr(kubernetes, name, number)
     async with AsyncExitStack() as stack:
         stage = Stage(postgres, tmp_path, replace(PACE, rounds=1), stack)
         result = await run(KUBERNETES, stage, lambda _step: None)
