@@ -15,6 +15,7 @@ import yaml
 
 from service.external import ExternalExecutor
 from service.local import log_of_attempt
+from service.executor import Contact
 from service.metrics import Metrics
 from tests.deploy.manifests import ROOT, named, overlay
 from tests.deploy.test_compose import COMPOSE, SERVICES
@@ -44,6 +45,10 @@ class Nothing:
     def __getattr__(self, name: str) -> int:
         return 0
 
+    def contacts(self) -> dict[str, Contact]:
+        contact = Contact(heard_seconds_ago=0.0, problem=None, malformed=0, restarts=0)
+        return {"one": contact}
+
 
 @pytest.fixture(scope="module")
 def known() -> dict[str, set[str]]:
@@ -54,6 +59,7 @@ def known() -> dict[str, set[str]]:
     for collector in Metrics(**parts).registry._collector_to_names:
         for family in collector.collect():
             labels = set(getattr(collector, "_labelnames", ()))
+            labels.update(*(sample.labels for sample in family.samples))
             for suffix in SUFFIXES[family.type]:
                 samples[family.name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
     return samples
