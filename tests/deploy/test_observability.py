@@ -13,9 +13,9 @@ import promql_parser
 import pytest
 import yaml
 
+from service.executor import Contact
 from service.external import ExternalExecutor
 from service.local import log_of_attempt
-from service.executor import Contact
 from service.metrics import Metrics
 from tests.deploy.manifests import ROOT, named, overlay
 from tests.deploy.test_compose import COMPOSE, SERVICES
