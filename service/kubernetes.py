@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,14 +21,12 @@ from projections.policy import Policy
 from projections.reconcile import Look, sight, sight_of_released
 from projections.sighting import Sighting, Unreachable, Unseen, Waiting
 from service.cluster_client import (
-    JOBS,
     PODS,
-    SECRETS,
     ClusterClient,
     ClusterForbidsError,
     ClusterRefusesError,
-    ClusterUnavailableError,
 )
+from service.cluster_launcher import ClusterLauncher
 from service.cluster_watch import ClusterWatch
 from service.clusters import Cluster, Clusters
 from service.errors import InvalidRequestError
@@ -39,14 +36,12 @@ from service.executor import (
     Found,
     Launch,
     LaunchHeldError,
-    LaunchRefusedError,
     News,
 )
-from service.job_template import LOG_ANNOTATION, JobTemplate, names, token_secret
+from service.job_template import LOG_ANNOTATION, JobTemplate, names
 from service.pod_evidence import pod_evidence
 from service.remains import remains_in
 
-HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
 WARNING_SECONDS = 10.0
 EVIDENCE_SECONDS = 5.0
 EVIDENCE_LINES = 100
@@ -58,24 +53,13 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Hold:
-    """A launch that the cluster did not let through, and when it is tried again."""
-
-    error: LaunchHeldError
-    seconds: float
-    until: float
-
-
-@dataclass(slots=True)
 class _Reach:
     """One cluster, with all that is known of it here."""
 
     cluster: Cluster
-    template: JobTemplate
     client: ClusterClient
+    launcher: ClusterLauncher
     watch: ClusterWatch
-    holds: dict[str, _Hold] = field(default_factory=dict)
-    """By the Job's name."""
     made: dict[str, str] = field(default_factory=dict)
     """The uids of Jobs whose launch is complete here, by name, until the log knows them."""
     absent: set[str] = field(default_factory=set)
@@ -96,11 +80,10 @@ class KubernetesExecutor:
         """Take the clusters, and the trainer's image."""
         self.news = News()
         self.log_id = ""
-        self._clusters, self._image = clusters, image
-        self._policy = policy
-        self._reaches = {one.place: self._reach_of(one, kubeconfig) for one in clusters}
+        self._clusters, self._policy = clusters, policy
+        self._reaches = {one.place: self._reach_of(one, image, kubeconfig) for one in clusters}
 
-    def _reach_of(self, cluster: Cluster, kubeconfig: str | None) -> _Reach:
+    def _reach_of(self, cluster: Cluster, image: str, kubeconfig: str | None) -> _Reach:
         client = ClusterClient(
             namespace=cluster.namespace,
             name=cluster.name,
@@ -109,15 +92,16 @@ class KubernetesExecutor:
             in_cluster=cluster.in_cluster or _is_only_inside(cluster, kubeconfig),
         )
         template = JobTemplate.load(cluster.job_template)
+        launcher = ClusterLauncher(client, cluster, template, image)
         watch = ClusterWatch(name=cluster.name, client=client, changed=lambda _uids: None)
-        reach = _Reach(cluster=cluster, template=template, client=client, watch=watch)
+        reach = _Reach(cluster=cluster, client=client, launcher=launcher, watch=watch)
         watch.changed = lambda uids: self._changed(reach, uids)
         return reach
 
     def check(self) -> None:
         """Say what is odd about the templates; whatever is wrong was refused before."""
         for reach in self._reaches.values():
-            for warning in reach.template.warnings:
+            for warning in reach.launcher.template.warnings:
                 log.warning("job_template", cluster=reach.cluster.name, warning=warning)
 
     def place_for(self, job: JobState) -> str:
@@ -195,76 +179,9 @@ class KubernetesExecutor:
     async def launch(self, launch: Launch) -> None:
         """Make the Job, then the Secret that it owns; what is there already is taken for made."""
         reach = self._reaches[launch.place]
-        name = names(launch.job_id, launch.attempt).job
-        self._check_hold(reach, name)
-        body = reach.template.render(
-            launch, cluster=reach.cluster, image=self._image, log_id=self.log_id
-        )
-        try:
-            job = await self._make_job(reach, body)
-            await self._make_secret(reach, job, launch)
-        except LaunchHeldError as error:
-            self._hold(reach, name, error)
-            raise
-        reach.holds.pop(name, None)
-        reach.made[name] = uid_of(job)
+        job = await reach.launcher.launch(launch, log_id=self.log_id)
+        reach.made[name_of(job)] = uid_of(job)
         reach.watch.view.see_job(job)
-
-    async def _make_job(self, reach: _Reach, body: Object) -> Object:
-        try:
-            return await reach.client.create(JOBS, body)
-        except ClusterForbidsError as error:
-            raise LaunchHeldError("forbidden", str(error)) from error
-        except ClusterRefusesError as error:
-            if error.status != HTTPStatus.CONFLICT:
-                raise _refusal(error) from error
-        return await self._made_before(reach, body)
-
-    async def _made_before(self, reach: _Reach, body: Object) -> Object:
-        """Return the Job of this name: made by us, though the answer never came."""
-        name = name_of(body)
-        there = await reach.client.job(name)
-        if there is None:
-            raise ClusterUnavailableError(f"Job {name} came and went while it was looked at.")
-        if not _is_alike(there, body):
-            raise LaunchRefusedError(
-                f"The name {name} is taken by a Job that this log knows nothing of"
-                f" (uid {uid_of(there)})."
-            )
-        if is_deleting(there):
-            raise LaunchHeldError("name_taken", f"An older Job {name} is still being deleted.")
-        return there
-
-    async def _make_secret(self, reach: _Reach, job: Object, launch: Launch) -> None:
-        """Make the Secret with the token; where it cannot be, the Job must not stay and wait."""
-        called = names(launch.job_id, launch.attempt)
-        body = token_secret(
-            job_name=called.job,
-            job_uid=uid_of(job),
-            secret_name=called.secret,
-            token=launch.environment["CALLBACK_TOKEN"],
-            labels=dict(part(job, "metadata", "labels")),
-        )
-        try:
-            await reach.client.create(SECRETS, body)
-        except ClusterForbidsError as error:
-            await reach.client.delete_job(called.job, uid_of(job))
-            raise LaunchHeldError("forbidden", str(error)) from error
-        except ClusterRefusesError as error:
-            if error.status == HTTPStatus.CONFLICT:  # made before, for the same attempt
-                return
-            await reach.client.delete_job(called.job, uid_of(job))
-            raise _refusal(error) from error
-
-    def _check_hold(self, reach: _Reach, name: str) -> None:
-        hold = reach.holds.get(name)
-        if hold is not None and time.monotonic() < hold.until:
-            raise hold.error
-
-    def _hold(self, reach: _Reach, name: str, error: LaunchHeldError) -> None:
-        before = reach.holds.get(name)
-        seconds = min(2 * before.seconds, LONGEST_HOLD) if before else HOLD_SECONDS
-        reach.holds[name] = _Hold(error, seconds, time.monotonic() + seconds)
 
     async def observe(self, job: JobState, attempt: int, now: datetime) -> Sighting:
         """Return what the cluster shows of the current attempt, or of the one before it."""
@@ -409,9 +326,9 @@ class KubernetesExecutor:
         kept = list(jobs)
         uids = {uid for job in kept for uid in (job.uid, job.releasing_uid) if uid is not None}
         for reach in self._reaches.values():
-            if reach.holds or reach.made:
+            if reach.launcher.holds or reach.made:
                 current = {names(job.id, job.attempt).job for job in kept}
-                reach.holds = {name: one for name, one in reach.holds.items() if name in current}
+                reach.launcher.keep(current)
                 reach.made = {name: uid for name, uid in reach.made.items() if name in current}
             reach.watch.view.forget_all_but(uids)
             reach.absent &= uids
@@ -438,28 +355,6 @@ class KubernetesExecutor:
         meta = part(there, "metadata")
         ours = text(part(meta, "annotations"), LOG_ANNOTATION) == self.log_id
         return ours and text(part(meta, "labels"), "trace-id") == job.trace_id
-
-
-def _is_alike(there: Object, body: Object) -> bool:
-    """Return whether a Job of the same name is the one that we would have made."""
-    return all(
-        text(part(there, "metadata", *where), name) == text(part(body, "metadata", *where), name)
-        for where, name in (
-            (("labels",), "trace-id"),
-            (("labels",), "job-id"),
-            (("annotations",), LOG_ANNOTATION),
-        )
-    )
-
-
-def _refusal(error: ClusterRefusesError) -> LaunchHeldError | LaunchRefusedError:
-    """Tell what may pass, a quota that is used up, from what will be refused again."""
-    words = str(error)
-    if "exceeded quota" in words:
-        return LaunchHeldError("quota_exceeded", words)
-    if error.status == HTTPStatus.NOT_FOUND:
-        return LaunchHeldError("namespace_missing", words)
-    return LaunchRefusedError(words)
 
 
 async def _asked(work: Awaitable[T]) -> T:

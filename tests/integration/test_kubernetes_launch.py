@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from service import cluster_client, cluster_watch, kubernetes
+from service import cluster_client, cluster_launcher, cluster_watch, kubernetes
 from tests.cluster.clients import job_body
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubeconfig import write_kubeconfig
@@ -22,7 +22,7 @@ from tests.polling import eventually
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
     cluster.watches.bookmark_every = 0.2
-    monkeypatch.setattr(kubernetes, "HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(cluster_launcher, "HOLD_SECONDS", 0.1)
     monkeypatch.setattr(kubernetes, "WARNING_SECONDS", 0.2)
     monkeypatch.setattr(cluster_watch, "LONGEST_WAIT", 0.6)
     monkeypatch.setattr(cluster_watch, "FORBIDDEN_SECONDS", 0.2)
