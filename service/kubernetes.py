@@ -15,7 +15,7 @@ import structlog
 
 from projections.events import Evidence
 from projections.job import JobState
-from projections.objects import Object, is_deleting, name_of, newest, part, text, uid_of
+from projections.objects import Object, is_deleting, name_of, newest, part, parts, text, uid_of
 from projections.pods import TRAINER
 from projections.policy import Policy
 from projections.reconcile import Look, sight, sight_of_released
@@ -319,7 +319,9 @@ class KubernetesExecutor:
     async def _log_of(self, reach: _Reach, pod: Object | None, tail: int | None) -> str | None:
         if pod is None or uid_of(pod) in reach.watch.view.gone_pods:
             return None
-        return await reach.client.pod_log(name_of(pod), tail, TRAINER)
+        containers = [text(one, "name") for one in parts(part(pod, "spec"), "containers")]
+        container = TRAINER if TRAINER in containers else next(iter(containers), None)
+        return await reach.client.pod_log(name_of(pod), tail, container)
 
     def keep(self, jobs: Iterable[JobState]) -> None:
         """Forget what is gone, but for the Jobs of these."""
