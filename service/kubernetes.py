@@ -185,12 +185,12 @@ class KubernetesExecutor:
 
     async def observe(self, job: JobState, attempt: int, now: datetime) -> Sighting:
         """Return what the cluster shows of the current attempt, or of the one before it."""
-        current = attempt == job.attempt
-        reach = self._reaches[str(job.place if current else job.releasing_place)]
+        place, known = _whereabouts(job, attempt)
+        reach = self._reaches[place]
         if (problem := reach.watch.problem) is not None:
             return Unreachable(message=problem)
         name = names(job.id, attempt).job
-        uid = (job.uid if current else job.releasing_uid) or reach.made.get(name)
+        uid = known or reach.made.get(name)
         try:
             uid = uid or await self._uid_by_name(reach, job, attempt)
             if uid is None:
@@ -198,7 +198,7 @@ class KubernetesExecutor:
             look = await self._look(reach, name, uid)
         except (ExecutorUnavailableError, ClusterRefusesError) as error:
             return Unreachable(message=str(error))
-        seeing = sight if current else sight_of_released
+        seeing = sight if attempt == job.attempt else sight_of_released
         return seeing(look, job, now, self._policy)
 
     async def _uid_by_name(self, reach: _Reach, job: JobState, attempt: int) -> str | None:
@@ -249,9 +249,8 @@ class KubernetesExecutor:
 
     async def stop(self, job: JobState, attempt: int, *, force: bool) -> None:  # noqa: ARG002
         """Have the Job deleted, its pod first; the pod's own grace is all the force there is."""
-        current = attempt == job.attempt
-        reach = self._reaches[str(job.place if current else job.releasing_place)]
-        uid = job.uid if current else job.releasing_uid
+        place, uid = _whereabouts(job, attempt)
+        reach = self._reaches[place]
         called = names(job.id, attempt)
         if uid is None:
             there = await reach.client.job(called.job)
@@ -271,11 +270,10 @@ class KubernetesExecutor:
         return seen, await self._evidence(job, attempt, seen)
 
     async def _evidence(self, job: JobState, attempt: int, seen: Sighting) -> Evidence | None:
-        place = job.place if attempt == job.attempt else job.releasing_place
-        uid = job.uid if attempt == job.attempt else job.releasing_uid
+        place, uid = _whereabouts(job, attempt)
         identity = getattr(seen, "identity", None)
         uid = uid or (identity.uid if identity is not None else None)
-        reach = self._reaches.get(str(place))
+        reach = self._reaches.get(place)
         if reach is None or uid is None:
             return None
         view = reach.watch.view
@@ -357,6 +355,13 @@ class KubernetesExecutor:
         meta = part(there, "metadata")
         ours = text(part(meta, "annotations"), LOG_ANNOTATION) == self.log_id
         return ours and text(part(meta, "labels"), "trace-id") == job.trace_id
+
+
+def _whereabouts(job: JobState, attempt: int) -> tuple[str, str | None]:
+    """Return the place and the Job's uid of the current attempt, or of the one before it."""
+    if attempt == job.attempt:
+        return str(job.place), job.uid
+    return str(job.releasing_place), job.releasing_uid
 
 
 async def _asked(work: Awaitable[T]) -> T:

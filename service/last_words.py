@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from projections.events import Evidence
 from projections.sighting import Gone
-from service.redaction import redact
+from service.redaction import recordable
 
 LAST_WORDS_LINES = 20
 LAST_WORDS_WIDTH = 500
@@ -19,17 +19,12 @@ _PREFIX = re.compile(r"^\S+ [A-Z]+ \[TRACE:[^]]*\] ")
 
 def with_last_words(seen: Gone, output: str) -> tuple[Gone, Evidence | None]:
     """Return the end with the last line as its message, and the last lines as evidence."""
-    spoken = redact(output)[0].splitlines()  # what is recorded can never be taken back
+    spoken = recordable(output).splitlines()
     lines = [line[:LAST_WORDS_WIDTH] for line in spoken if line.strip()]
     if not lines:
         return seen, None
-    evidence = Evidence(kind="log_tail", data={"lines": [_storable(line) for line in lines]})
+    evidence = Evidence(kind="log_tail", data={"lines": lines})
     if seen.signal is not None:  # whatever it was doing then is not the reason
         return seen, evidence
-    said = _PREFIX.sub("", _storable(lines[-1]))[:MESSAGE_WIDTH]
+    said = _PREFIX.sub("", lines[-1])[:MESSAGE_WIDTH]
     return replace(seen, message=seen.message or said), evidence
-
-
-def _storable(text: str) -> str:
-    """Return text that PostgreSQL's jsonb takes: no NUL, no half of a surrogate pair."""
-    return text.replace("\0", "").encode(errors="replace").decode()

@@ -10,7 +10,7 @@ import orjson
 from projections.events import Evidence
 from projections.objects import Object, name_of, part, parts, text, uid_of
 from projections.pods import node_of
-from service.redaction import redact
+from service.redaction import recordable
 
 MAX_BYTES = 32 * 1024
 MAX_TEXT = 2_000
@@ -32,7 +32,7 @@ def pod_evidence(
     if not data:
         return None
     data = _clean(data)
-    lines = [line[:LINE_WIDTH] for line in _storable(redact(output)[0]).splitlines()]
+    lines = [line[:LINE_WIDTH] for line in recordable(output).splitlines()]
     while lines and _size({**data, "log": lines}) > MAX_BYTES:
         lines = lines[1 + len(lines) // 8 :]
     if lines:
@@ -100,17 +100,12 @@ def _event(event: Object) -> dict[str, Any]:
 def _clean(value: Any) -> Any:
     """Return data without secrets, without NUL characters and without texts of any length."""
     if isinstance(value, str):
-        return redact(_storable(value[:MAX_TEXT]))[0]
+        return recordable(value[:MAX_TEXT])
     if isinstance(value, Mapping):
-        return {_storable(str(name)): _clean(item) for name, item in value.items()}
+        return {recordable(str(name)): _clean(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_clean(item) for item in value]
     return value
-
-
-def _storable(said: str) -> str:
-    """Return text that PostgreSQL's jsonb takes: no NUL, no half of a surrogate pair."""
-    return said.replace("\0", "").encode(errors="replace").decode()
 
 
 def _size(data: Mapping[str, Any]) -> int:

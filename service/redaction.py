@@ -33,6 +33,14 @@ def redact(text: str) -> tuple[str, int]:
     return _SECRETS.subn(lambda found: _kept(found) + MARK, text)
 
 
+def recordable(text: str) -> str:
+    """Return what of a text may be recorded for good: no secrets, and nothing that jsonb refuses.
+
+    PostgreSQL's jsonb takes no NUL and no half of a surrogate pair.
+    """
+    return redact(text.replace("\0", "").encode(errors="replace").decode())[0]
+
+
 def seems_to_hold_a_secret(text: str) -> bool:
     """Return whether something in the text looks like a secret."""
     lower = text.lower()
