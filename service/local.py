@@ -194,6 +194,8 @@ class LocalExecutor:
             shim.record(run / "launch.json", {"command": self._command})
             environment = surroundings() | dict(launch.environment)
             environment |= {"WORK_DIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+            # One folder for all attempts of the job: a later one sends what an earlier one left.
+            environment |= {"OUTBOX_DIR": str(scratch.parent / "outbox")}
             return spawn_keeper(run, log, environment)
         except ValueError as error:
             raise LaunchRefusedError(f"The trainer's environment is not valid: {error}.") from error

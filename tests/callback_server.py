@@ -17,6 +17,7 @@ from aiohttp import web
 KINDS = frozenset({"heartbeat", "event", "done"})
 ENVELOPE = ("event_id", "seq", "occurred_at", "trace_id")
 MOST_IN_A_BATCH = 500
+MOST_CHARACTERS = 256 * 1024
 
 
 @dataclass
@@ -35,6 +36,10 @@ class CallbackServer:
     cut_after_recording: int = 0
     refuses: Callable[[dict[str, Any]], bool] = lambda _body: False
     expired: bool = False
+    # What an expired token is exchanged for; without it nobody gets a newer one.
+    exchange: str | None = None
+    # Tokens of other attempts, which are taken and told to stop.
+    older_tokens: frozenset[str] = frozenset()
     port: int = 0
     requests: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +52,7 @@ class CallbackServer:
 
     async def start(self) -> None:
         app = web.Application()
+        app.router.add_post("/v1/jobs/{job}/token/renew", self._exchange)
         app.router.add_post("/v1/jobs/{job}/{kind}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -77,7 +83,8 @@ class CallbackServer:
             return self._trouble(request, self.troubles.popleft())
         if self.expired:
             return problem(401, "token_expired")
-        if request.headers.get("Authorization") != f"Bearer {self.token}":
+        used = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if used != self.token and used not in self.older_tokens:
             return problem(401, "token_invalid")
         body = await request.json()
         bodies = body["callbacks"] if kind == "callbacks" else [{"kind": kind, **body}]
@@ -88,10 +95,18 @@ class CallbackServer:
         if self.cut_after_recording:
             self.cut_after_recording -= 1
             return self._trouble(request, "cut")
-        about_all = {"directive": self.directive, **self._renew()}
+        stop = used in self.older_tokens
+        about_all = {"directive": "stop" if stop else self.directive, **self._renew()}
         if kind == "callbacks":
             return web.json_response({"results": results, **about_all})
         return web.json_response({**results[0], **about_all})
+
+    async def _exchange(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append("renew")
+        if self.exchange is None:
+            return problem(401, "token_expired")
+        self.token, self.exchange, self.expired = self.exchange, None, False
+        return web.json_response({"callback_token": self.token, "attempt": 1})
 
     def _trouble(self, request: web.Request, trouble: int | str) -> web.StreamResponse:
         if trouble == "cut":
@@ -107,6 +122,8 @@ class CallbackServer:
         if len(bodies) > MOST_IN_A_BATCH:
             return problem(413, "payload_too_large")
         for body in bodies:
+            if len(str(body)) > MOST_CHARACTERS:
+                return problem(413, "payload_too_large")
             if body.get("kind") not in KINDS or any(name not in body for name in ENVELOPE):
                 return problem(400, "invalid_request")
             if self.refuses(body):

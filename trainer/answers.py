@@ -68,7 +68,7 @@ def _read_success(content: dict[str, Any] | None) -> Answer:
     # A proxy's friendly page is no receipt: only the service's own JSON says that it was written.
     if content is None:
         return TryAgain(why="an answer that is not the service's JSON")
-    token = content.get("token")
+    token = content.get("token") or content.get("callback_token")
     return Delivered(
         directive=str(content.get("directive", "continue")),
         token=token if isinstance(token, str) and token else None,

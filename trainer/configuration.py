@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,8 @@ class Configuration:
     heartbeat_seconds: float
     train_params: str
     work_dir: Path | None
+    outbox_dir: Path
+    """Where callbacks wait that are not delivered yet."""
 
 
 def read_configuration(environment: Mapping[str, str]) -> Configuration:
@@ -60,6 +64,7 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         heartbeat_seconds=_seconds(environment, "HEARTBEAT_SECONDS", default=30),
         train_params=_optional(environment, "TRAIN_PARAMS") or "{}",
         work_dir=_work_dir(environment),
+        outbox_dir=outbox_dir(environment),
     )
 
 
@@ -138,6 +143,14 @@ def _storage_type(environment: Mapping[str, str]) -> str:
             f"The variable STORAGE_TYPE must be one of {', '.join(STORAGE_TYPES)}, not {value!r}."
         )
     return value
+
+
+def outbox_dir(environment: Mapping[str, str]) -> Path:
+    """Return the folder of undelivered callbacks: one that outlives the process, where it can."""
+    if named := _optional(environment, "OUTBOX_DIR"):
+        return Path(named).absolute()
+    work = _work_dir(environment) or Path(tempfile.gettempdir()) / f"epochlog-{os.getuid()}"
+    return work / "outbox"
 
 
 def _work_dir(environment: Mapping[str, str]) -> Path | None:

@@ -1,106 +1,239 @@
-"""The callbacks still to be delivered, in order, in memory."""
+"""The callbacks still to be delivered, in order: in a file, or in memory where that fails."""
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-CAPACITY = 1000
-BATCH_LIMIT = 100
+from trainer.identity import new_event_id, timestamp
+from trainer.journal import Item, Journal, JournalError, open_journal
+
+log = logging.getLogger(__name__)
+
+CAPACITY = 100_000
+CAPACITY_BYTES = 64 * 1024 * 1024
+# More is thinned than is needed, so that it is seldom done.
+THINNED_AT_ONCE = 1000
+BATCH_LIMIT = 500  # the service takes no more in one request
 # The service refuses bodies over 256 KiB; the rest is room for the envelope.
 BATCH_BYTES = 200 * 1024
+# A callback about what was dropped has to fit a request, too.
+MOST_STRETCHES = 5000
+
+Said = tuple[str, dict[str, Any], bool]
+"""A callback's kind, its body without the envelope, and whether it is a timed one."""
+Stretch = list[int]
+"""The first and the last of numbers without a hole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One callback, encoded when it happened, so that every try sends the same."""
-
-    kind: str
-    body: dict[str, Any]
-    timed: bool
-    size: int
-
-
-def make_item(kind: str, body: dict[str, Any], *, timed: bool = False) -> Item:
+def make_item(seq: int, kind: str, body: dict[str, Any], *, timed: bool = False) -> Item:
     """Return the callback; raises ValueError for what JSON cannot say."""
-    return Item(kind, body, timed, len(json.dumps(body, allow_nan=False)))
+    return Item(seq, kind, json.dumps(body, allow_nan=False).encode(), timed)
 
 
-def thin(items: deque[Item], capacity: int) -> int:
-    """Drop the oldest timed heartbeats down to the capacity; return how many went.
-
-    Events and `done` stay, whatever it costs: there are only a few an epoch.
-    """
-    excess = max(0, len(items) - capacity)
-    doomed = [place for place, item in enumerate(items) if item.timed][:excess]
-    for place in reversed(doomed):
-        del items[place]
-    return len(doomed)
+def fitting(items: list[Item]) -> list[Item]:
+    """Return the callbacks, from the first on, that fit one request: at least one."""
+    size = 0
+    for count, item in enumerate(items):
+        size += len(item.body)
+        if count and size > BATCH_BYTES:
+            return items[:count]
+    return items
 
 
-def take_batch(items: deque[Item]) -> list[Item]:
-    """Remove and return the next callbacks that fit one request: at least one."""
-    batch = [items.popleft()]
-    size = batch[0].size
-    while items and len(batch) < BATCH_LIMIT and size + items[0].size <= BATCH_BYTES:
-        size += items[0].size
-        batch.append(items.popleft())
-    return batch
+def lengthened(stretches: list[Stretch], numbers: Iterable[int]) -> list[Stretch]:
+    """Return the stretches with further numbers, all of them higher and in order."""
+    longer = [list(stretch) for stretch in stretches]
+    for number in numbers:
+        if longer and longer[-1][1] == number - 1:
+            longer[-1][1] = number
+        else:
+            longer.append([number, number])
+    return longer
 
 
 class Outbox:
-    """A queue between whoever has something to say and the one thread that sends it."""
+    """A queue between whoever has something to say and the one thread that sends it.
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
-        """Start empty."""
-        self._capacity = capacity
-        self._items: deque[Item] = deque()
-        self._changed = threading.Condition()
-        self._sending = False
+    Putting never waits for the network. Where the file fails, what waits moves into memory.
+    """
+
+    def __init__(
+        self,
+        journal: Journal | None = None,
+        *,
+        trace_id: str = "",
+        capacity: int = CAPACITY,
+        capacity_bytes: int = CAPACITY_BYTES,
+    ) -> None:
+        """Go on where this journal ends; without one, everything stays in memory."""
+        self._trace_id = trace_id
+        self._capacity, self._capacity_bytes = capacity, capacity_bytes
+        self._changed = threading.Condition()  # its lock may be taken again by who holds it
+        self._sending = 0  # the last number of the batch under way
         self._closed = False
-        self.dropped = 0
+        self._journal = journal or Journal(None)
+        self._seq = self._journal.last_seq
+        self._dropped: list[Stretch] = json.loads(self._journal.fact("dropped") or "[]")
 
-    def put(self, item: Item) -> None:
-        """Add a callback; never waits."""
+    def put(self, *said: Said) -> None:
+        """Add callbacks, all or none; never waits. Raises ValueError for what JSON cannot say."""
         with self._changed:
             if self._closed:
                 return
-            self._items.append(item)
-            self.dropped += thin(self._items, self._capacity)
+            self._put(said)
+            if self._journal.count > self._capacity or self._journal.size > self._capacity_bytes:
+                self._thin()
             self._changed.notify_all()
 
     def take(self) -> list[Item]:
-        """Wait for callbacks and return the next batch; empty once closed.
-
-        Asking for the next batch settles the one before.
-        """
+        """Wait for callbacks and return what one request takes; empty once closed."""
         with self._changed:
-            self._sending = False
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._items or self._closed)
+            self._changed.wait_for(lambda: self._journal.count or self._closed)
+            return [] if self._closed else self._first()
+
+    def settle(self, items: list[Item]) -> None:
+        """Forget callbacks that were recorded; all before them were, too."""
+        with self._changed:
+            if not self._closed:
+                self._settle(items[-1].seq)
+                self._tell_dropped()
+
+    def refuse(self, item: Item, **why: Any) -> None:
+        """Forget a callback that the service will never take, and say so behind the others."""
+        with self._changed:
             if self._closed:
-                return []
-            self._sending = True
-            return take_batch(self._items)
+                return
+            self._settle(item.seq)
+            if b'"callbacks_dropped"' not in item.body:
+                told = {"seqs": [[item.seq, item.seq]], "count": 1, "why": "refused"}
+                self._put([_event("callbacks_dropped", {**told, "kind": item.kind, **why})])
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Return whether everything was delivered (or refused) within the time."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._closed or not (self._items or self._sending), timeout
+                lambda: self._closed or not (self._journal.count or self._sending), timeout
             )
 
-    def close(self) -> None:
-        """Forget what is left, and take nothing more."""
+    def note(self, **facts: str) -> None:
+        """Keep facts about the attempt beside its callbacks."""
         with self._changed:
+            if not self._closed:
+                self._change(lambda journal: journal.note(**facts))
+
+    def sync(self) -> None:
+        """Have the disk hold what waits."""
+        with self._changed:
+            if not self._closed:
+                self._change(Journal.sync)
+
+    def lament(self, error: JournalError) -> None:
+        """Say that callbacks are in memory only, from here on."""
+        log.error("the journal of callbacks fails, they wait in memory: %s", error)
+        with self._changed:
+            self._put([_event("journal_unavailable", {"message": str(error)[:500]})])
+
+    def close(self) -> None:
+        """Take nothing more; what is left stays in the file, and an empty one is removed."""
+        with self._changed:
+            if self._closed:
+                return
             self._closed = True
-            self._items.clear()
+            if self._journal.count:
+                self._journal.close()
+            else:
+                self._journal.remove()
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
         """Whether nothing more will be sent."""
         return self._closed
+
+    def _put(self, said: Iterable[Said]) -> None:
+        items = [self._item(self._seq + count, *one) for count, one in enumerate(said, start=1)]
+        self._seq += len(items)
+        self._change(lambda journal: journal.append(items))
+
+    def _item(self, seq: int, kind: str, body: dict[str, Any], timed: bool) -> Item:
+        envelope = {
+            "event_id": new_event_id(),
+            "seq": seq,
+            "occurred_at": timestamp(),
+            "trace_id": self._trace_id,
+        }
+        return make_item(seq, kind, {**envelope, **body}, timed=timed)
+
+    def _first(self) -> list[Item]:
+        try:
+            batch = fitting(self._journal.first(BATCH_LIMIT))
+        except JournalError as error:
+            self._retreat(error)
+            batch = fitting(self._journal.first(BATCH_LIMIT))
+        self._sending = batch[-1].seq
+        return batch
+
+    def _settle(self, through: int) -> None:
+        self._change(lambda journal: journal.settle(through))
+        if through >= self._sending:
+            self._sending = 0
+        self._changed.notify_all()
+
+    def _thin(self) -> None:
+        """Drop the oldest timed heartbeats; events and `done` stay, whatever it costs."""
+        most = max(1, min(THINNED_AT_ONCE, self._capacity // 10))
+        try:
+            self._dropped = lengthened(self._dropped, self._journal.thin(most, self._sending))
+            self._journal.note(dropped=json.dumps(self._dropped))
+        except JournalError as error:
+            self._retreat(error)
+
+    def _tell_dropped(self) -> None:
+        """Say which numbers will never come, now that somebody listens again."""
+        while self._dropped:
+            told, self._dropped = self._dropped[:MOST_STRETCHES], self._dropped[MOST_STRETCHES:]
+            count = sum(last - first + 1 for first, last in told)
+            log.warning("%d timed heartbeats were dropped while nobody listened", count)
+            data = {"seqs": told, "count": count, "why": "thinned"}
+            self._put([_event("callbacks_dropped", data)])
+            self._change(partial(Journal.note, dropped=json.dumps(self._dropped)))
+
+    def _change(self, change: Callable[[Journal], None]) -> None:
+        try:
+            change(self._journal)
+        except JournalError as error:
+            self._retreat(error)
+            change(self._journal)
+
+    def _retreat(self, error: JournalError) -> None:
+        """Go on in memory. The file stays as it is: to send it once more would do no harm."""
+        failed, self._journal = self._journal, Journal(None)
+        try:
+            if items := failed.first(failed.count):
+                self._journal.append(items)
+        except JournalError:
+            log.exception("%d callbacks in the journal cannot be read", failed.count)
+        failed.close()
+        self.lament(error)
+
+
+def open_outbox(path: Path | None, trace_id: str) -> Outbox:
+    """Return the outbox with its journal at this path, or in memory where there can be none."""
+    if path is None:
+        return Outbox(trace_id=trace_id)
+    try:
+        return Outbox(open_journal(path), trace_id=trace_id)
+    except JournalError as error:
+        outbox = Outbox(trace_id=trace_id)
+        outbox.lament(error)
+        return outbox
+
+
+def _event(name: str, data: dict[str, Any]) -> Said:
+    return "event", {"type": name, "data": data}, False

@@ -51,6 +51,8 @@ def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoRetur
         trace_id=configuration.trace_id,
         token=configuration.token,
         hear=stop.hear,
+        attempt=configuration.attempt,
+        folder=configuration.outbox_dir,
     )
     heart = Heart(
         configuration.heartbeat_seconds, lambda body: callbacks.heartbeat(body, timed=True)

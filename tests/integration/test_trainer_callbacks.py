@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,17 +27,29 @@ async def server() -> AsyncIterator[CallbackServer]:
     await server.stop()
 
 
+FIRST_TOKEN = "first-token"
+
+
 class Trainer:
     """What a training says, and what it hears."""
 
-    def __init__(self, server: CallbackServer) -> None:
+    def __init__(
+        self,
+        server: CallbackServer,
+        folder: Path | None = None,
+        *,
+        attempt: int = 1,
+        token: str = FIRST_TOKEN,
+    ) -> None:
         self.heard: list[str] = []
         self.callbacks = Callbacks(
             base_url=server.url,
             job_id=server.job_id,
             trace_id=server.trace_id,
-            token="first-token",
+            token=token,
             hear=self.heard.append,
+            attempt=attempt,
+            folder=folder,
         )
 
     def say_epochs(self, *epochs: int) -> None:
@@ -49,6 +62,10 @@ def trainer(server: CallbackServer) -> Iterator[Trainer]:
     trainer = Trainer(server)
     yield trainer
     trainer.callbacks.close()
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 def epochs(server: CallbackServer) -> list[int]:
@@ -151,8 +168,10 @@ async def test_one_bad_callback_in_a_batch_costs_only_itself(
     trainer.say_epochs(1, 2, 3, 4, 5)
     await server.start()
 
-    await until(lambda: len(server.records) == 4)
+    await until(lambda: server.events("callbacks_dropped"))
     assert epochs(server) == [1, 2, 4, 5]
+    (told,) = server.events("callbacks_dropped")
+    assert (told["seqs"], told["code"]) == ([[3, 3]], "invalid_request")
 
 
 async def test_a_refused_token_drops_what_was_said_and_not_the_training(
@@ -169,18 +188,104 @@ async def test_a_refused_token_drops_what_was_said_and_not_the_training(
     await until(lambda: epochs(server) == [2])
 
 
-async def test_after_the_token_expired_nothing_more_is_sent(
+async def test_an_expired_token_that_nobody_renews_ends_the_sending(
     server: CallbackServer, trainer: Trainer
 ) -> None:
     server.expired = True
     trainer.say_epochs(1)
-    await until(lambda: server.requests)
+    await until(lambda: "renew" in server.requests)
     assert await to_thread(trainer.callbacks.flush, 5)
 
     trainer.say_epochs(2, 3)
 
     assert not await to_thread(trainer.callbacks.done, {"status": "succeeded"}, patience=5)
-    assert server.requests == ["event"]
+    assert server.requests == ["event", "renew"]
+
+
+async def test_an_expired_token_is_renewed_and_nothing_is_lost(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    trainer.say_epochs(1)
+    await until(lambda: epochs(server) == [1])
+    server.expired, server.exchange = True, "second-token"
+
+    trainer.say_epochs(2, 3)
+
+    await until(lambda: epochs(server) == [1, 2, 3])
+    assert trainer.callbacks.token == "second-token"
+    assert trainer.callbacks.renew("first-token") == "second-token"
+    assert server.requests.count("renew") == 1
+
+
+async def test_what_a_killed_attempt_left_is_sent_first_with_its_own_token(
+    server: CallbackServer, tmp_path: Path
+) -> None:
+    await server.stop()
+    killed = Trainer(server, tmp_path)
+    killed.say_epochs(1, 2)
+    killed.callbacks.close()
+    server.older_tokens, server.token = frozenset({"first-token"}), "second-token"
+    await server.start()
+
+    later = Trainer(server, tmp_path, attempt=2, token="second-token")
+    later.say_epochs(3)
+
+    await until(lambda: len(epochs(server)) == 3)
+    assert epochs(server) == [1, 2, 3]
+    assert [body["seq"] for body in server.records] == [1, 2, 1]
+    assert later.heard == [], "what an older attempt is told is not for this one"
+    later.callbacks.close()
+    assert left_in(tmp_path) == []
+
+
+async def test_the_same_attempt_goes_on_with_its_count(
+    server: CallbackServer, tmp_path: Path
+) -> None:
+    first = Trainer(server, tmp_path)
+    first.say_epochs(1, 2)
+    await until(lambda: epochs(server) == [1, 2])
+    await server.stop()
+    first.say_epochs(3)
+    first.callbacks.close()
+    await server.start()
+
+    again = Trainer(server, tmp_path)
+    again.say_epochs(4)
+
+    await until(lambda: epochs(server) == [1, 2, 3, 4])
+    assert [body["seq"] for body in server.records] == [1, 2, 3, 4]
+    again.callbacks.close()
+
+
+async def test_what_nobody_takes_is_removed(server: CallbackServer, tmp_path: Path) -> None:
+    server.expired = True
+    await server.stop()
+    killed = Trainer(server, tmp_path)
+    killed.say_epochs(1)
+    killed.callbacks.close()
+    await server.start()
+
+    later = Trainer(server, tmp_path, attempt=2)
+
+    assert await to_thread(later.callbacks.settle_past, 10)
+    later.callbacks.close()
+    assert left_in(tmp_path) == []
+
+
+async def test_one_that_is_too_large_costs_only_itself_and_is_said(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    await server.stop()
+    trainer.say_epochs(*range(200))
+    trainer.callbacks.event("large", text="x" * 300_000)
+    trainer.say_epochs(*range(200, 400))
+    await server.start()
+
+    await until(lambda: len(epochs(server)) == 400)
+    await until(lambda: server.events("callbacks_dropped"))
+    (told,) = server.events("callbacks_dropped")
+    assert (told["seqs"], told["why"], told["status"]) == ([[201, 201]], "refused", 413)
+    assert len(server.requests) < 40, "the bad one is looked for by halves"
 
 
 async def test_the_last_word_comes_after_all_others_and_is_waited_for(

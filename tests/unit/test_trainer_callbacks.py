@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections import deque
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from trainer.answers import Answer, Delivered, Expired, Refused, TryAgain, read_answer
 from trainer.backoff import FIRST_CEILING, HIGHEST_CEILING, LONGEST_ASKED_FOR, delay, retry_after
 from trainer.identity import new_event_id, timestamp, uuid7
-from trainer.outbox import BATCH_BYTES, BATCH_LIMIT, Item, Outbox, make_item, take_batch, thin
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
 
@@ -99,56 +97,3 @@ def test_a_moment_is_written_in_utc_with_microseconds() -> None:
     moment = datetime(2026, 11, 23, 3, 2, 3, tzinfo=timezone(timedelta(hours=2)))
 
     assert timestamp(moment) == "2026-11-23T01:02:03.000000Z"
-
-
-def event(size: int = 1) -> Item:
-    return Item("event", {}, timed=False, size=size)
-
-
-BEAT = Item("heartbeat", {}, timed=True, size=1)
-
-
-@given(st.lists(st.booleans()), st.integers(1, 20))
-def test_thinning_drops_only_timed_heartbeats_and_never_reorders(
-    timed: list[bool], capacity: int
-) -> None:
-    before = [Item(str(place), {}, beat, 1) for place, beat in enumerate(timed)]
-    items = deque(before)
-
-    dropped = thin(items, capacity)
-
-    assert [item for item in before if item in items] == list(items)
-    assert [item for item in items if not item.timed] == [i for i in before if not i.timed]
-    assert dropped == len(before) - len(items)
-    assert len(items) <= max(capacity, timed.count(False))
-
-
-def test_the_oldest_timed_heartbeats_go_first() -> None:
-    first, second = (Item("heartbeat", {"seq": seq}, timed=True, size=1) for seq in (1, 2))
-    items = deque([first, event(), second])
-
-    thin(items, 2)
-
-    assert list(items) == [event(), second]
-
-
-def test_a_batch_holds_at_most_a_hundred_and_what_one_body_may_hold() -> None:
-    assert len(take_batch(deque([BEAT] * 300))) == BATCH_LIMIT
-    assert len(take_batch(deque([event(BATCH_BYTES // 2)] * 3))) == 2
-    assert len(take_batch(deque([event(BATCH_BYTES * 2)] * 3))) == 1
-
-
-def test_a_callback_that_json_cannot_say_is_refused_where_it_is_made() -> None:
-    with pytest.raises(ValueError, match="Out of range"):
-        make_item("event", {"loss": float("nan")})
-
-
-def test_an_outbox_is_empty_only_when_the_batch_in_hand_was_settled() -> None:
-    outbox = Outbox()
-    outbox.put(event())
-
-    assert outbox.take() == [event()]
-    assert not outbox.wait_until_empty(0)
-    outbox.close()
-    assert outbox.take() == []
-    assert outbox.wait_until_empty(0)
