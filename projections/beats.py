@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from projections.checkpoints import DAMAGED
 from projections.events import Data, Heartbeat, Record, Source, TrainerEvent, decode
 from projections.job import JobState, JobStatus, changed
 from projections.progress import Progress, advance
@@ -15,6 +16,7 @@ Glimpse = tuple[int, int, int, str, datetime, Data]
 """What a fold looks at: an event's position, version, attempt, type, recording and data."""
 
 _LARGEST = 1e300  # what a metric's number is below
+_NEWS = DAMAGED | {"checkpoint_saved", "tracking_started"}
 
 
 def fold_glimpses(
@@ -55,7 +57,7 @@ def _counting(state: JobState) -> int | None:
 
 def _is_like_one(type_name: str, data: Data) -> bool:
     """Return whether the event moves no more of a state than a heartbeat does."""
-    return type_name == TrainerEvent.TYPE and data.get("type") != "checkpoint_saved"
+    return type_name == TrainerEvent.TYPE and data.get("type") not in _NEWS
 
 
 class Beats:

@@ -84,6 +84,15 @@ class IssueToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RenewToken:
+    """Note that a trainer got a fresh token for its own attempt, whatever has become of that."""
+
+    attempt: int
+    jti: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueue:
     """Note why the attempt waits, or (with `executor`) that its start is asked for now."""
 
@@ -120,7 +129,17 @@ class Tick:
     """Nothing happened but time."""
 
 
-Command = CreateJob | ReportCallbacks | RequestCancel | IssueToken | Enqueue | Observe | Note | Tick
+Command = (
+    CreateJob
+    | ReportCallbacks
+    | RequestCancel
+    | IssueToken
+    | RenewToken
+    | Enqueue
+    | Observe
+    | Note
+    | Tick
+)
 
 
 def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
@@ -139,6 +158,8 @@ def decide(state: JobState, command: Command) -> tuple[Draft, ...]:
             return _cancel_requested(state, reason)
         case IssueToken():
             return _issued(state, command)
+        case RenewToken():
+            return _renewed(state, command)
         case Enqueue():
             return _enqueued(state, command)
         case Observe():
@@ -167,6 +188,13 @@ def _issued(state: JobState, command: IssueToken) -> tuple[Draft, ...]:
         return ()
     issued = TokenIssued(jti=command.jti, expires_at=command.expires_at)
     return (Draft(event=issued, source=Source.OPERATOR, attempt=state.attempt),)
+
+
+def _renewed(state: JobState, command: RenewToken) -> tuple[Draft, ...]:
+    if not 1 <= command.attempt <= state.attempt:
+        return ()
+    issued = TokenIssued(jti=command.jti, expires_at=command.expires_at)
+    return (Draft(event=issued, source=Source.API, attempt=command.attempt),)
 
 
 def _reported(state: JobState, command: ReportCallbacks) -> tuple[Draft, ...]:

@@ -16,11 +16,12 @@ from projections.events import (
     Succeeded,
     TrainerEvent,
 )
-from projections.health import Health, assess
+from projections.exhibits import Exhibit, Exhibits
+from projections.health import Health, Verdict, assess
 from projections.job import JobState, JobStatus, Reason
 from projections.policy import Moment, Policy
 from projections.rules import SENTENCES, Rule
-from projections.status import evolve, ruling
+from projections.status import ruled, ruling
 from projections.titles import detail_of, title_of
 
 
@@ -64,6 +65,7 @@ class Explanation:
     ignored: Sequence[Ignored]
     conflicts: Sequence[Conflict]
     health: Health
+    evidence: Sequence[Exhibit]
 
 
 def explain(records: Iterable[Record], moment: Moment, policy: Policy) -> Explanation:
@@ -83,6 +85,7 @@ class Inquiry:
         self._kept: dict[int, Record] = {}
         self._ignored: list[Ignored] = []
         self._conflicts = _Conflicts()
+        self._exhibits = Exhibits()
 
     def add(self, record: Record) -> None:
         """Take the next record."""
@@ -91,7 +94,8 @@ class Inquiry:
             self._ignored.append(_ignored(record, rule))
         self._note_overruled(record)
         self._conflicts.note(self.state, record, rule)
-        self.state = evolve(self.state, record)
+        before, self.state = self.state, ruled(self.state, record, rule)
+        self._exhibits.note(before, record, self.state, counts=rule is None)
         routine = isinstance(record.event, Heartbeat | Heartbeats | TrainerEvent)
         if not routine or record.position in self.state.decided_by:
             self._kept[record.position] = record
@@ -113,9 +117,13 @@ class Inquiry:
         """How many conflicts were found so far."""
         return len(self._conflicts)
 
+    def evidence(self, verdict: Verdict) -> list[Exhibit]:
+        """Return what else speaks for how the job stands, with this verdict on its health."""
+        return self._exhibits.found(self.state, verdict)
+
     def finished(self, moment: Moment, policy: Policy) -> Explanation:
         """Return the explanation of the records so far, at this moment."""
-        state = self.state
+        state, health = self.state, assess(self.state, moment, policy)
         return Explanation(
             status=state.status,
             reason=state.reason,
@@ -124,7 +132,8 @@ class Inquiry:
             because=[_because(self._kept[number]) for number in _deciding(state, self._kept)],
             ignored=self._ignored,
             conflicts=self._conflicts.found(state),
-            health=assess(state, moment, policy),
+            health=health,
+            evidence=self.evidence(health.verdict),
         )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from projections.checkpoints import Saved
 from projections.events import AttemptFailed, Data, Positions
 from projections.progress import Progress
 from projections.rules import Rule
@@ -158,8 +159,10 @@ class JobState:
     # What it brought
     progress: Progress = field(default_factory=Progress)
     checkpoint: str | None = None
+    """The first of `checkpoints`: where a further attempt goes on."""
     checkpoint_epoch: int | None = None
-    """The epoch of the newest checkpoint of the current attempt, if it names one."""
+    checkpoints: tuple[Saved, ...] = ()
+    """The newest of all attempts, the furthest first."""
     mlflow_run_id: str | None = None
     artifacts: tuple[Data, ...] = ()
 

@@ -8,7 +8,11 @@ from typing import Any
 
 from projections.events import Callback, Done, Event, Heartbeat, Heartbeats, TrainerEvent
 
+Stretch = tuple[int, int]
+"""The first and the last of numbers in the trainer's count that came without a hole."""
+
 _LARGEST_COUNT = 2**53  # what JSON's readers agree on
+_LONGEST_ID = 200
 _MOST_METRICS = 200  # names; a trainer that puts the step into the name would fill the state
 
 
@@ -25,6 +29,15 @@ class Progress:
     fraction: float = 0.0
     """How much of the whole training is done, from 0 to 1."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def has_moved(before: Progress, after: Progress) -> bool:
+    """Return whether a callback brought a new epoch or batch, and not only a sign of life."""
+    return (
+        after.epoch != before.epoch
+        or after.batch != before.batch
+        or after.fraction != before.fraction
+    )
 
 
 def advance(progress: Progress, event: Callback | Heartbeats) -> Progress:
@@ -82,6 +95,17 @@ def checkpoint_in(event: Callback) -> str | None:
             return None
 
 
+def tracking_run_in(event: Event) -> str | None:
+    """Return the MLflow run in which an attempt is tracked, if a callback names it."""
+    match event:
+        case TrainerEvent(type="tracking_started", data={"mlflow_run_id": str(run_id)}):
+            return run_id if 0 < len(run_id) <= _LONGEST_ID else None
+        case Done(mlflow_run_id=str(run_id)) if run_id:
+            return run_id
+        case _:
+            return None
+
+
 def completed_epoch(event: Event) -> int | None:
     """Return the epoch that a callback reports as complete, if it does."""
     match event:
@@ -100,6 +124,19 @@ def whole_number(value: Any) -> int | None:
     """Return a count that a trainer sent as free data, or None where it is none."""
     plain = isinstance(value, int) and not isinstance(value, bool)
     return value if plain and 0 <= value <= _LARGEST_COUNT else None
+
+
+def stretches_in(value: Any) -> list[Stretch]:
+    """Return the stretches of its own count that a trainer sent as free data."""
+    found = value if isinstance(value, list | tuple) else ()
+    return [(pair[0], pair[1]) for pair in found if _is_stretch(pair)]
+
+
+def _is_stretch(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    first, last = map(whole_number, value)
+    return first is not None and last is not None and 0 < first <= last
 
 
 def seconds_in(value: Any) -> float | None:

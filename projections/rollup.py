@@ -14,9 +14,9 @@ from itertools import pairwise
 
 from projections.events import Heartbeat, Heartbeats, Record
 from projections.job import JobState, stands_alike
-from projections.progress import completed_epoch
+from projections.progress import Stretch, completed_epoch
 from projections.status import evolve, fold
-from projections.timeline import Story, Stretch
+from projections.timeline import Story
 
 LONGEST_RUN = 1000
 """Heartbeats in one roll-up: a trainer that names no epoch is not to become a single row."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import reduce
 from typing import assert_never
 
+from projections.checkpoints import damaged_in, saved_in, with_saved, without_damaged
 from projections.events import (
     Adopted,
     AttemptFailed,
@@ -35,7 +36,7 @@ from projections.events import (
     Unrecognised,
 )
 from projections.job import Cancel, Ending, Exit, JobState, JobStatus, Reason, Result, Stop, changed
-from projections.progress import Progress, advance, checkpoint_in, whole_number
+from projections.progress import Progress, advance, has_moved, tracking_run_in
 from projections.rules import Rule
 
 
@@ -123,17 +124,9 @@ def _beaten(state: JobState, record: Record, beat: Heartbeat) -> JobState:
         version=record.version,
         position=record.position,
         alive_at=record.recorded_at,
-        advanced_at=record.recorded_at if _has_moved(before, own) else state.advanced_at,
+        advanced_at=record.recorded_at if has_moved(before, own) else state.advanced_at,
         progress=own if alike else advance(state.progress, beat),
         attempt_progress=own,
-    )
-
-
-def _has_moved(before: Progress, after: Progress) -> bool:
-    return (
-        after.epoch != before.epoch
-        or after.batch != before.batch
-        or after.fraction != before.fraction
     )
 
 
@@ -269,26 +262,42 @@ def _called_back(
     state = changed(
         state,
         alive_at=record.recorded_at,
-        advanced_at=record.recorded_at if _has_moved(before, own) else state.advanced_at,
+        advanced_at=record.recorded_at if has_moved(before, own) else state.advanced_at,
         progress=own if first else advance(state.progress, event),
         attempt_progress=own,
     )
     match event:
         case Done():
             return _with_result(state, record, event)
-        case TrainerEvent(data=data):
-            return _with_checkpoint(state, checkpoint_in(event), whole_number(data.get("epoch")))
+        case TrainerEvent():
+            return _with_news(state, record, event)
         case Heartbeats(advanced_at=str(moved_at)):
             return changed(state, advanced_at=datetime.fromisoformat(moved_at))
         case Heartbeat() | Heartbeats():
             return state
 
 
-def _with_checkpoint(state: JobState, uri: str | None, epoch: int | None) -> JobState:
-    """Keep the attempt's newest checkpoint, in whatever order they are reported."""
-    if uri is None or (epoch is not None and epoch < (state.checkpoint_epoch or 0)):
+def _with_news(state: JobState, record: Record, event: TrainerEvent) -> JobState:
+    """Keep what a further attempt needs: the newest checkpoints, and the run that it is tracked in.
+
+    `projections.beats` knows which of a trainer's events come here.
+    """
+    known = state.checkpoints
+    if (saved := saved_in(record)) is not None:
+        known = with_saved(known, saved)
+    elif (uri := damaged_in(event)) is not None:
+        known = without_damaged(known, uri, record)
+    elif (run_id := tracking_run_in(event)) is not None:
+        return changed(state, mlflow_run_id=run_id)
+    if known == state.checkpoints:
         return state
-    return changed(state, checkpoint=uri, checkpoint_epoch=epoch)
+    newest = known[0] if known else None
+    return changed(
+        state,
+        checkpoints=known,
+        checkpoint=newest.uri if newest else None,
+        checkpoint_epoch=newest.epoch if newest else None,
+    )
 
 
 def _with_result(state: JobState, record: Record, event: Done) -> JobState:
@@ -354,7 +363,6 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
         releasing=state.attempt if state.was_started else state.releasing,
         releasing_place=state.place if state.was_started else state.releasing_place,
         releasing_uid=state.uid if state.was_started else state.releasing_uid,
-        checkpoint_epoch=None,
     )
 
 

@@ -28,7 +28,14 @@ from projections.events import (
     TrainerEvent,
 )
 from projections.job import JobState, JobStatus, Reason
-from projections.progress import completed_epoch, numbers_in, seconds_in, whole_number
+from projections.progress import (
+    Stretch,
+    completed_epoch,
+    numbers_in,
+    seconds_in,
+    stretches_in,
+    whole_number,
+)
 from projections.status import evolve, ruling
 from projections.titles import detail_of, title_of
 
@@ -80,10 +87,6 @@ class Entry(TypedDict):
     detail: str
 
 
-Stretch = tuple[int, int]
-"""The first and the last of numbers in the trainer's count that came without a hole."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """One launch of the trainer, from the decision to make it to its outcome."""
@@ -91,6 +94,8 @@ class Attempt:
     attempt: int
     phases: list[Phase] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
+    lost_epochs: list[Epoch] = field(default_factory=list)
+    """Epochs that a later attempt has trained again: they stand among its `epochs`."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     outcome: str | None = None
@@ -122,6 +127,8 @@ class Story:
         self.state = JobState()
         self.attempts: dict[int, Attempt] = {}
         self.seqs: dict[int, list[Stretch]] = {}
+        self.trained_by: dict[int, int] = {}
+        """By epoch: the latest attempt that completed it."""
         self.entries: list[Entry] = []
 
     def add(self, record: Record) -> None:
@@ -131,12 +138,12 @@ class Story:
         if isinstance(record.event, Created):
             self.attempts[1] = Attempt(attempt=1)
         attempt = self.attempts.get(record.attempt)
-        known = len(attempt.epochs) if attempt else 0
+        known = _completed(attempt)
         if attempt is not None:
             self._note_facts(attempt, record)
             if counts:
                 self._note_phase(attempt, before, record)
-        completes = attempt is not None and len(attempt.epochs) > known
+        completes = _completed(attempt) > known
         if counts and (completes or _tells_something(before, record)):
             self.entries.append(_entry(record))
         if not counts:
@@ -146,7 +153,7 @@ class Story:
         """Return the timeline so far, whose open phases last until `now`."""
         for attempt in self.attempts.values():
             attempt.gaps = gaps_in(self.seqs.get(attempt.attempt, ()))
-            _measure(attempt.epochs)
+            _measure(attempt)
             if attempt.phases and attempt.phases[-1]["to"] is None:
                 last = attempt.phases[-1]
                 last["seconds"] = _seconds(last["from"], now)
@@ -155,22 +162,35 @@ class Story:
 
     def _note_facts(self, attempt: Attempt, record: Record) -> None:
         """Note what the trainer reported, even where it no longer counts for the status."""
-        if isinstance(record.event, Heartbeats):
-            self.seqs.setdefault(attempt.attempt, []).extend(record.event.seqs)
-        elif record.seq is not None:
-            self.seqs.setdefault(attempt.attempt, []).append((record.seq, record.seq))
+        if stretches := counted_in(record):
+            self.seqs.setdefault(attempt.attempt, []).extend(stretches)
         match record.event:
             case Heartbeat(metrics=metrics) | Heartbeats(metrics=metrics) if (
                 epoch := completed_epoch(record.event)
             ):
-                _add_epoch(attempt, epoch, record, metrics, None)
+                self._note_epoch(attempt, epoch, record, metrics, None)
             case TrainerEvent(type="epoch_end", data=data):
                 if ended := completed_epoch(record.event):
-                    _add_epoch(attempt, ended, record, data.get("metrics"), data.get("seconds"))
+                    self._note_epoch(
+                        attempt, ended, record, data.get("metrics"), data.get("seconds")
+                    )
             case TrainerEvent(type="checkpoint_saved", data=data):
                 attempt.checkpoints.append(_checkpoint(data, record))
             case _:
                 pass
+
+    def _note_epoch(
+        self, attempt: Attempt, epoch: int, record: Record, metrics: Any, seconds: Any
+    ) -> None:
+        """Note a completed epoch with the latest attempt that trained it, and nowhere else."""
+        latest = self.trained_by.get(epoch, attempt.attempt)
+        if latest > attempt.attempt:
+            _add_epoch(attempt.lost_epochs, epoch, record, metrics, seconds)
+            return
+        self.trained_by[epoch] = attempt.attempt
+        _add_epoch(attempt.epochs, epoch, record, metrics, seconds)
+        if latest < attempt.attempt:
+            _lose_epoch(self.attempts[latest], epoch)
 
     def _note_phase(self, attempt: Attempt, before: JobState, record: Record) -> None:
         at = record.recorded_at
@@ -218,6 +238,21 @@ class Story:
         return bool(ends)
 
 
+def counted_in(record: Record) -> Sequence[Stretch]:
+    """Return the trainer's own numbers for which there is nothing left to come."""
+    match record.event:
+        case Heartbeats(seqs=seqs):
+            return seqs
+        case TrainerEvent(type="callbacks_dropped", data=data):
+            return [*_own_number(record), *stretches_in(data.get("seqs"))]
+        case _:
+            return _own_number(record)
+
+
+def _own_number(record: Record) -> list[Stretch]:
+    return [(record.seq, record.seq)] if record.seq is not None else []
+
+
 def gaps_in(stretches: Iterable[Stretch]) -> list[Gap]:
     """Return the holes in the trainer's count, which starts at 1."""
     gaps: list[Gap] = []
@@ -253,22 +288,41 @@ def _close(attempt: Attempt, outcome: str, reason: Reason, at: datetime) -> None
         attempt.outcome, attempt.reason = outcome, reason
 
 
-def _add_epoch(attempt: Attempt, epoch: int, record: Record, metrics: Any, seconds: Any) -> None:
+def _completed(attempt: Attempt | None) -> int:
+    """Return how many epochs the attempt has completed."""
+    return 0 if attempt is None else len(attempt.epochs) + len(attempt.lost_epochs)
+
+
+def epoch_among(epochs: Sequence[Epoch], epoch: int) -> tuple[int, Epoch | None]:
+    """Return the place of an epoch among others in their order, and it where it is there."""
+    place = bisect_left(epochs, epoch, key=lambda known: known["epoch"])
+    known = epochs[place] if place < len(epochs) else None
+    return place, known if known is not None and known["epoch"] == epoch else None
+
+
+def _add_epoch(epochs: list[Epoch], epoch: int, record: Record, metrics: Any, seconds: Any) -> None:
     """Note a completed epoch once; what a later callback adds to it is added."""
     numbers, lasted = numbers_in(metrics), seconds_in(seconds)
-    place = bisect_left(attempt.epochs, epoch, key=lambda known: known["epoch"])
-    known = attempt.epochs[place] if place < len(attempt.epochs) else None
-    if known is not None and known["epoch"] == epoch:
+    place, known = epoch_among(epochs, epoch)
+    if known is not None:
         known["metrics"] = {**known["metrics"], **numbers}
         known["seconds"] = known["seconds"] if known["seconds"] is not None else lasted
         return
     new: Epoch = {"epoch": epoch, "at": record.occurred_at, "seconds": lasted, "metrics": numbers}
-    attempt.epochs.insert(place, new)
+    epochs.insert(place, new)
 
 
-def _measure(epochs: list[Epoch]) -> None:
+def _lose_epoch(attempt: Attempt, epoch: int) -> None:
+    place, known = epoch_among(attempt.epochs, epoch)
+    if known is not None:
+        del attempt.epochs[place]
+        attempt.lost_epochs.insert(epoch_among(attempt.lost_epochs, epoch)[0], known)
+
+
+def _measure(attempt: Attempt) -> None:
     """Fill in how long epochs took of which the trainer did not say so itself."""
-    for before, epoch in pairwise(epochs):
+    in_order = sorted((*attempt.epochs, *attempt.lost_epochs), key=lambda one: one["epoch"])
+    for before, epoch in pairwise(in_order):
         if epoch["seconds"] is None and epoch["epoch"] == before["epoch"] + 1:
             epoch["seconds"] = _seconds(before["at"], epoch["at"])
 

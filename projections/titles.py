@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
 from projections.events import (
     Adopted,
@@ -32,6 +31,7 @@ from projections.events import (
     Unrecognised,
 )
 from projections.progress import completed_epoch
+from projections.trainer_words import metrics_text, trainer_detail, trainer_title
 
 
 def title_of(record: Record) -> str:
@@ -56,7 +56,7 @@ def title_of(record: Record) -> str:
         case Heartbeats(count=count, epoch=epoch):
             return f"{count} heartbeats" + (f" in epoch {epoch}" if epoch is not None else "")
         case TrainerEvent(type=name, data=data):
-            return _trainer_title(name, data)
+            return trainer_title(name, data)
         case Done(status=status):
             return f"The trainer reports: {status}"
         case Exited() as event:
@@ -92,12 +92,8 @@ def title_of(record: Record) -> str:
 def detail_of(record: Record) -> str:
     """Return what else the event says, in one line; empty where that is nothing."""
     match record.event:
-        case TrainerEvent(type="epoch_end", data={"metrics": dict(metrics)}):
-            return metrics_text(metrics)
-        case TrainerEvent(type="checkpoint_saved", data={"uri": str(uri)}):
-            return uri
-        case TrainerEvent(data={"message": str(message)}):
-            return message
+        case TrainerEvent(type=name, data=data):
+            return trainer_detail(name, data)
         case Heartbeat(metrics=metrics) | Done(error=None, metrics=metrics):
             return metrics_text(metrics)
         case Done(error=dict(error)):
@@ -112,27 +108,6 @@ def detail_of(record: Record) -> str:
             return reason or ""
         case _:
             return str(getattr(record.event, "message", ""))
-
-
-def metrics_text(metrics: Mapping[str, Any]) -> str:
-    """Return metrics as `name value` pairs in one line."""
-    shown = (
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in metrics.items()
-    )
-    return ", ".join(shown)
-
-
-def _trainer_title(name: str, data: Mapping[str, Any]) -> str:
-    match name, data:
-        case "epoch_end", {"epoch": int(epoch)}:
-            return f"Epoch {epoch} complete"
-        case "checkpoint_saved", {"epoch": int(epoch)}:
-            return f"Checkpoint of epoch {epoch} saved"
-        case "phase_started", {"phase": str(phase)}:
-            return f"The trainer starts: {phase}"
-        case _:
-            return f"The trainer says: {name}"
 
 
 def _exit_title(event: Exited) -> str:

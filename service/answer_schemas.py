@@ -216,6 +216,37 @@ class CallbackTokenAnswer(_Answer):
     expires_at: datetime
 
 
+class BestAnswer(_Answer):
+    """The best weights up to a checkpoint."""
+
+    uri: str
+    sha256: str | None
+    bytes: int | None
+    epoch: int | None
+
+
+class OfferAnswer(_Answer):
+    """A checkpoint from which an attempt may go on."""
+
+    uri: str
+    sha256: str | None
+    bytes: int | None
+    epoch: int | None
+    attempt: int
+    position: int
+    partial: bool
+    best: BestAnswer | None
+
+
+class ResumeAnswer(_Answer):
+    """What the job's attempts have left behind for the next one."""
+
+    attempt: int
+    checkpoints: list[OfferAnswer]
+    epochs_reported: int
+    mlflow_run_id: str | None
+
+
 class CallbackResult(_Answer):
     """Where a callback stands in the log and whether it counted."""
 
@@ -282,6 +313,7 @@ class AttemptAnswer(_Answer):
     attempt: int
     phases: list[PhaseAnswer]
     epochs: list[EpochAnswer]
+    lost_epochs: list[EpochAnswer] = Field(default_factory=list)
     checkpoints: list[CheckpointAnswer]
     gaps: list[GapAnswer]
     outcome: Literal["succeeded", "failed", "cancelled"] | None
@@ -331,6 +363,15 @@ class ConflictAnswer(_Answer):
     why: str
 
 
+class ExhibitAnswer(_Answer):
+    """An event that decided nothing and explains something, with the end of its traceback."""
+
+    position: int
+    type: str
+    why: str
+    lines: list[str]
+
+
 class ExplainAnswer(_Answer):
     """Why the status is what it is."""
 
@@ -342,6 +383,7 @@ class ExplainAnswer(_Answer):
     ignored: list[IgnoredAnswer]
     conflicts: list[ConflictAnswer]
     health: HealthAnswer
+    evidence: list[ExhibitAnswer] = Field(default_factory=list)
 
 
 class ApiTokenAnswer(_Answer):

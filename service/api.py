@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from service import bundle_api, callbacks_api, fleet_api, jobs_api, probes, streams_api
+from service import (
+    bundle_api,
+    callbacks_api,
+    fleet_api,
+    jobs_api,
+    probes,
+    renewal_api,
+    resume_api,
+    streams_api,
+)
 from service.answer_schemas import (
     ApiTokenAnswer,
     CallbackAnswer,
@@ -20,6 +29,7 @@ from service.answer_schemas import (
     JobsAnswer,
     NewJobAnswer,
     ReadyzAnswer,
+    ResumeAnswer,
     StreamMessage,
     TimelineAnswer,
 )
@@ -249,6 +259,25 @@ CALLBACKS: tuple[Route[Any, Any], ...] = (
         body=DoneBody,
         answer=CallbackAnswer,
         errors=(404, 409),
+    ),
+    Route(
+        method="POST",
+        path="/v1/jobs/{id}/token/renew",
+        handler=renewal_api.renew_token,
+        summary="Exchange a callback token, also one that has expired, for a fresh one.",
+        access="callback",
+        takes_expired=True,
+        answer=CallbackTokenAnswer,
+        errors=(404, 409),
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs/{id}/resume",
+        handler=resume_api.resume,
+        summary="Show the checkpoints from which an attempt may go on, the newest first.",
+        access="callback",
+        answer=ResumeAnswer,
+        errors=(404,),
     ),
     Route(
         method="POST",

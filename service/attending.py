@@ -20,6 +20,7 @@ from service.executor import (
 from service.instance import Instance
 from service.launching import trainer_environment
 from service.lease import Lease
+from service.resuming import resume_of
 from service.senses import Attempt
 
 log = structlog.get_logger(__name__)
@@ -199,8 +200,13 @@ class Attending:
     async def _start(self, state: JobState, now: datetime) -> Sighting:
         """Have the executor start the attempt, and look; it starts once however often asked."""
         issued = self.instance.callback_tokens.issue(state.id, state.attempt)
+        again = state.attempt > 1
         environment = trainer_environment(
-            state, self.instance.settings, token=issued.token, service_url=self.service_url
+            state,
+            self.instance.settings,
+            token=issued.token,
+            service_url=self.service_url,
+            resume=await resume_of(self.instance.store, state.id) if again else None,
         )
         launch = Launch(
             job_id=state.id,

@@ -56,12 +56,20 @@ class IssuedToken:
 class CallbackTokens:
     """Issues tokens with one key and accepts those of older keys too."""
 
-    def __init__(self, key: str, old_keys: Sequence[str] = (), *, ttl: float) -> None:
-        """Take the keys (at least 32 bytes each) and the life of a token in seconds."""
+    def __init__(
+        self, key: str, old_keys: Sequence[str] = (), *, ttl: float, renewal: float = 0
+    ) -> None:
+        """Take the keys (at least 32 bytes each), and in seconds the life of a token.
+
+        For `renewal` seconds after its end it may still be exchanged for a fresh one.
+        """
         self._kid = key_id(key)
         self._key = key
         self._keys = {key_id(known): known for known in (*old_keys, key)}
         self._ttl = ttl
+        self._renewal = renewal
+        self._renewed: dict[str, IssuedToken] = {}
+        """What a token was exchanged for, by its jti: asked again, it gets the same."""
         self._verified: dict[str, CallbackClaims] = {}
         """Tokens whose signature was checked before; checking takes as long as recording."""
 
@@ -99,7 +107,36 @@ class CallbackTokens:
         self._verified[token] = claims
         return claims
 
-    def _decoded(self, token: str) -> dict[str, Any]:
+    def verify_renewable(self, token: str) -> CallbackClaims:
+        """Return the claims of a callback token of ours that may be over, but not for too long.
+
+        Raises as `verify` does.
+        """
+        try:
+            return self.verify(token)
+        except TokenExpiredError:
+            payload = self._decoded(token, expired=True)
+        if payload["scope"] != SCOPE:
+            raise WrongScopeError(f"The token's scope is not {SCOPE}.")
+        claims = _claims(payload)
+        if claims.expires_at + self._renewal <= time.time():
+            raise TokenExpiredError
+        return claims
+
+    def successor(self, claims: CallbackClaims) -> IssuedToken | None:
+        """Return what a token was exchanged for here, while that is fresh."""
+        known = self._renewed.get(claims.jti)
+        if known is None or known.claims.wants_renewal(time.time()):
+            return None
+        return known
+
+    def exchanged(self, claims: CallbackClaims, fresh: IssuedToken) -> None:
+        """Remember what a token was exchanged for."""
+        if len(self._renewed) >= MOST_VERIFIED:
+            self._renewed.clear()
+        self._renewed[claims.jti] = fresh
+
+    def _decoded(self, token: str, *, expired: bool = False) -> dict[str, Any]:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             key = self._keys.get(kid) if isinstance(kid, str) else None
@@ -107,7 +144,14 @@ class CallbackTokens:
                 raise TokenInvalidError("The token's header names no key (kid) that is known here.")
             # A replica whose clock is a little ahead must not make a new token look unborn.
             payload: dict[str, Any] = jwt.decode(
-                token, key, [ALGORITHM], options={"require": list(CLAIMS), "verify_iat": False}
+                token,
+                key,
+                [ALGORITHM],
+                options={
+                    "require": list(CLAIMS),
+                    "verify_iat": False,
+                    "verify_exp": not expired,
+                },
             )
         except jwt.ExpiredSignatureError as error:
             raise TokenExpiredError from error

@@ -8,8 +8,6 @@ from typing import Any
 from projections.decide import Report, ReportCallbacks, directive
 from projections.events import Done, Heartbeat, TrainerEvent
 from service.batch import Outcome, Recorded
-from service.callback_tokens import CallbackClaims
-from service.errors import TokenMissingError
 from service.request_schemas import (
     AnyCallback,
     CallbacksBody,
@@ -62,15 +60,9 @@ async def _one(call: Call[Any, NoQuery]) -> Reply:
 
 
 async def _record(call: Call[Any, NoQuery]) -> Outcome:
-    claims = _claims(call)
+    claims = call.caller
     command = ReportCallbacks(attempt=claims.attempt, reports=reports_of(call.body))
     return await call.instance.log.handle(claims.job_id, command)
-
-
-def _claims(call: Call[Any, Any]) -> CallbackClaims:
-    if call.claims is None:
-        raise TokenMissingError
-    return call.claims
 
 
 def _result(outcome: Outcome, recorded: Recorded) -> dict[str, Any]:
@@ -88,7 +80,7 @@ def _result(outcome: Outcome, recorded: Recorded) -> dict[str, Any]:
 
 def _guidance(call: Call[Any, NoQuery], outcome: Outcome) -> dict[str, Any]:
     """Tell the trainer what to do next, with a fresh token where its own runs out."""
-    claims = _claims(call)
+    claims = call.caller
     told = directive(outcome.state, claims.attempt)
     if told == "stop" or not claims.wants_renewal(time.time()):
         return {"directive": told}

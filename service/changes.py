@@ -5,17 +5,16 @@ Put together up to a version, the steps are what the API answers for `as_of` tha
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from projections.events import Heartbeats, Record
+from projections.events import Record
 from projections.explain import Inquiry
+from projections.health import assess
 from projections.policy import Moment, Policy, View
 from projections.progress import completed_epoch
 from projections.rules import SENTENCES
-from projections.timeline import Attempt, Story
+from projections.timeline import Attempt, Story, counted_in, epoch_among
 from projections.titles import detail_of, title_of
 from service.views import job_view
 
@@ -35,10 +34,12 @@ class Changes:
 
     def add(self, record: Record) -> Step:
         """Take the next record; return what it changes."""
+        number = completed_epoch(record.event)
+        trained_by = self.story.trained_by.get(number) if number else None
         self.story.add(record)
         self.inquiry.add(record)
         moment = Moment(now=record.recorded_at, view=View.RECORDED)
-        job, why = job_view(self.story.state, moment, self._policy), self._explained()
+        job, why = job_view(self.story.state, moment, self._policy), self._explained(moment)
         step = {
             "version": record.version,
             "position": record.position,
@@ -46,25 +47,28 @@ class Changes:
             "type": record.type,
             "attempt": record.attempt,
             "rule": record.rule,
-            "seqs": _counted(record),
+            "seqs": counted_in(record),
             "title": title_of(record),
             "detail": detail_of(record),
             "job": _new_in(job, self._job),
             "why": _new_in(why, self._why),
             "attempts": self._moved(record),
-            "epoch": self._epoch(record),
+            "epoch": self._epoch(record.attempt, number),
+            "lost": self._lost(trained_by, number),
         }
         self._job, self._why = job, why
         return {name: value for name, value in step.items() if value not in (None, {}, [], "")}
 
-    def _explained(self) -> Step:
+    def _explained(self, moment: Moment) -> Step:
         state = self.inquiry.state
+        verdict = assess(state, moment, self._policy).verdict
         return {
             "rule": state.rule,
             "rule_text": SENTENCES[state.rule],
             "because": sorted(set(state.decided_by)),
             "ignored": self.inquiry.set_aside,
             "conflicts": self.inquiry.contradictions,
+            "evidence": self.inquiry.evidence(verdict),
         }
 
     def _moved(self, record: Record) -> list[Step]:
@@ -78,13 +82,20 @@ class Changes:
                     steps.append({"attempt": number, **_added(attempt, before or NOTHING, now)})
         return steps
 
-    def _epoch(self, record: Record) -> Step:
-        """Return the epoch that this record completed or added to, as far as it is known."""
-        attempt, number = self.story.attempts.get(record.attempt), completed_epoch(record.event)
-        if attempt is None or not number:
+    def _epoch(self, number: int, epoch: int | None) -> Step:
+        """Return the epoch that an attempt completed or added to, as far as it is known."""
+        attempt = self.story.attempts.get(number)
+        if attempt is None or not epoch:
             return {}
-        place = bisect_left(attempt.epochs, number, key=lambda known: known["epoch"])
-        return {"attempt": record.attempt, **attempt.epochs[place]}
+        is_lost = self.story.trained_by[epoch] != number
+        known = epoch_among(attempt.lost_epochs if is_lost else attempt.epochs, epoch)[1]
+        return {"attempt": number, **(known or {}), **({"lost": True} if is_lost else {})}
+
+    def _lost(self, trained_by: int | None, epoch: int | None) -> Step:
+        """Return the attempt that had completed an epoch which a later one has trained again."""
+        if trained_by is None or not epoch or self.story.trained_by[epoch] == trained_by:
+            return {}
+        return {"attempt": trained_by, "epoch": epoch}
 
 
 class _Extent(NamedTuple):
@@ -113,13 +124,6 @@ def _added(attempt: Attempt, before: _Extent, now: _Extent) -> Step:
     if now.outcome != before.outcome:
         step |= {"outcome": now.outcome, "reason": attempt.reason}
     return step
-
-
-def _counted(record: Record) -> Sequence[tuple[int, int]]:
-    """Return the trainer's own numbers that this record stands for, as stretches."""
-    if isinstance(record.event, Heartbeats):
-        return record.event.seqs
-    return [(record.seq, record.seq)] if record.seq is not None else []
 
 
 def _new_in(now: Step, before: Step) -> Step:

@@ -13,6 +13,7 @@ from service.page import fact, folded, heading, plain, status_text
 from service.rendering import health_line
 
 _INDENT = 30
+_LINES = 12
 
 
 def explain_page(
@@ -27,6 +28,12 @@ def explain_page(
     yield heading("Because")
     for event in told.because:
         yield _line(f"#{event.position}", event.type, event.why, width)
+    if told.evidence:
+        yield heading("Evidence")
+    for exhibit in told.evidence:
+        yield _line(f"#{exhibit.position}", exhibit.type, exhibit.why, width)
+        for line in exhibit.lines[-_LINES:]:
+            yield Text(f"{'':>{_INDENT}}{plain(line)}", style="dim")
     yield heading("Set aside" if told.ignored else "Nothing was set aside")
     for ignored in told.ignored:
         why = f"{ignored.why} ({ignored.rule})"

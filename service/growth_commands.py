@@ -46,7 +46,7 @@ async def compact(
             database=database,
             objects=open_store(settings.archive_url, settings.s3_endpoint),
             seal=seal(settings),
-            token_ttl=settings.token_ttl,
+            token_ttl=settings.token_reach,
         )
         done: list[Compacted] = []
         async for one in compaction.compacted(older_than, dry_run=dry_run):

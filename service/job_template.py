@@ -20,6 +20,7 @@ from service.executor import Launch, LaunchRefusedError
 from service.template_rules import (
     LONGEST_LABEL,
     SECRET_VARIABLES,
+    STORAGE_KEYS,
     TOKEN_KEY,
     doubts,
     faults,
@@ -108,6 +109,7 @@ class JobTemplate:
         _refuse_unstorable(launch.environment)
         job: Manifest = placeholders.filled(self.tree, _filling(values))
         _drop_empty_variables(self.tree, job)
+        _drop_storage_keys(job, launch.environment)
         _add_variables(job, launch.environment)
         _mark(job, log_id, cluster)
         _refuse_bad_labels(job)
@@ -180,6 +182,14 @@ def _drop_empty_variables(template: Manifest, job: Manifest) -> None:
         for asked, entry in zip(wanted, trainer["env"], strict=True)
         if entry.get("value") != "" or asked["value"] == ""  # an empty text of its own stays
     ]
+
+
+def _drop_storage_keys(job: Manifest, environment: Mapping[str, str]) -> None:
+    """Leave out the keys of the object store where the trainer gets signed addresses instead."""
+    if environment.get("STORAGE_ACCESS") != "presigned":
+        return
+    trainer = _trainer(job)
+    trainer["env"] = [entry for entry in trainer["env"] if entry["name"] not in STORAGE_KEYS]
 
 
 def _add_variables(job: Manifest, environment: Mapping[str, str]) -> None:

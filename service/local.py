@@ -192,7 +192,7 @@ class LocalExecutor:
             for folder in (run, scratch, log.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             shim.record(run / "launch.json", {"command": self._command})
-            environment = surroundings() | dict(launch.environment)
+            environment = surroundings(launch.environment) | dict(launch.environment)
             environment |= {"WORK_DIR": str(scratch), "PYTHONUNBUFFERED": "1"}
             # One folder for all attempts of the job: a later one sends what an earlier one left.
             environment |= {"OUTBOX_DIR": str(scratch.parent / "outbox")}
@@ -256,7 +256,7 @@ def ask_trainer(command: Sequence[str]) -> None:
     """Raise SettingsError where our own trainer says that it could not train."""
     asked = subprocess.run(  # noqa: S603 - our own trainer
         command,
-        env=surroundings(),
+        env=surroundings({}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=CHECK_SECONDS,
@@ -275,9 +275,15 @@ def ask_trainer(command: Sequence[str]) -> None:
         )
 
 
-def surroundings() -> dict[str, str]:
-    """The service's own environment without its secrets and settings."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("EPOCHLOG_")}
+def surroundings(launch: Mapping[str, str]) -> dict[str, str]:
+    """The service's own environment without its secrets and settings.
+
+    Keys of an object store stay out of it where the trainer gets signed addresses instead.
+    """
+    ours: tuple[str, ...] = ("EPOCHLOG_", "OTEL_SERVICE_NAME")
+    if launch.get("STORAGE_ACCESS") == "presigned":
+        ours = (*ours, "R2_", "AWS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def spawn_keeper(run: Path, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

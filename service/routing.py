@@ -51,6 +51,13 @@ class Call(Generic[Body, Query]):
     """Who calls back; None on the control API."""
 
     @property
+    def caller(self) -> CallbackClaims:
+        """Who calls back. Raises TokenMissingError on the control API."""
+        if self.claims is None:
+            raise TokenMissingError
+        return self.claims
+
+    @property
     def job_id(self) -> int:
         """The job that the address names. Raises JobNotFoundError or InvalidRequestError."""
         return job_id_in(self.path["id"])
@@ -94,6 +101,8 @@ class Route(Generic[Body, Query]):
     errors: tuple[int, ...] = ()
     usual_body: Callable[[bytes], Any] | None = None
     """Reads the bytes of a usual body in one step; None where it is not a usual one."""
+    takes_expired: bool = False
+    """A callback token that has expired will do, as long as it may be renewed."""
     tolerant_body: bool = False
     """An empty body counts as an empty object."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -150,7 +159,8 @@ async def _let_in(
             needed, given = route.access.name.lower(), role.name.lower()
             raise ForbiddenError(f"This needs the role {needed}; the token's is {given}.")
         return None
-    claims = instance.callback_tokens.verify(token)
+    tokens = instance.callback_tokens
+    claims = tokens.verify_renewable(token) if route.takes_expired else tokens.verify(token)
     claims.check_job(job_id_in(request.match_info["id"]))
     return claims
 

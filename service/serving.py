@@ -133,6 +133,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
                 settings.secret_key or folder.secret_key(),
                 settings.secret_keys_old,
                 ttl=settings.token_ttl,
+                renewal=settings.token_renewal,
             ),
             api_tokens=ApiTokens(store, api_token),
             feed=feed,
@@ -181,7 +182,7 @@ async def _start_compacting(
         database=instance.database,
         objects=open_store(settings.archive_url, settings.s3_endpoint),
         seal=Seal(key, settings.secret_keys_old),
-        token_ttl=settings.token_ttl,
+        token_ttl=settings.token_reach,
     )
     await _start(stack, compaction.run(settings.compact_after), broken)
 

@@ -54,6 +54,13 @@ class StorageType(StrEnum):
     R2 = "r2"
 
 
+class StorageAccess(StrEnum):
+    """What lets a trainer read and write there."""
+
+    KEYS = "keys"  # keys of the object store, in its environment
+    PRESIGNED = "presigned"  # addresses that the service signs for it, one object at a time
+
+
 class LogLevel(StrEnum):
     """The least severity that is logged."""
 
@@ -224,6 +231,7 @@ class Settings(BaseModel):
     )
 
     storage_type: StorageType = Field(StorageType.LOCAL, description="`local`, `s3` or `r2`")
+    storage_access: StorageAccess = Field(StorageAccess.KEYS, description="`keys` or `presigned`")
     bucket: Bucket = Field(
         default_factory=_default_bucket,
         description="a bucket's name, or with the storage type `local` a folder's path",
@@ -246,6 +254,7 @@ class Settings(BaseModel):
     retry_backoff: DurationOrZero = Field(30, description=SECONDS_OR_ZERO)
     image_pull_grace: DurationOrZero = Field(180, description=SECONDS_OR_ZERO)
     token_ttl: Duration = Field(21600, description=SECONDS)
+    token_renewal: DurationOrZero = Field(604800, description=f"{SECONDS_OR_ZERO} (0: never)")
     compact_after: DurationOrZero = Field(0, description=f"{SECONDS_OR_ZERO} (0: never)")
     archive_url: ArchiveUrl = Field(
         default_factory=_default_archive,
@@ -312,6 +321,11 @@ class Settings(BaseModel):
                 "EPOCHLOG_STORAGE_TYPE is local: a pod sees the folder EPOCHLOG_BUCKET only where"
                 " the Job template mounts it."
             )
+
+    @property
+    def token_reach(self) -> float:
+        """For how many seconds after it was issued a callback token may still be of use."""
+        return self.token_ttl + self.token_renewal
 
     def local_url(self, port: int) -> str:
         """Return where this machine reaches the service that listens on `port`."""

@@ -139,6 +139,12 @@ class Store:
             rows = await session.rows("get_jobs", list(job_ids))
         return {row["id"]: Snapshot(state_of(row["state"]), row["now"]) for row in rows}
 
+    async def resume_page(self, job_id: int, after: int, *, limit: int = PAGE) -> list[Record]:
+        """Return a page of what a further attempt can go on from, in version order."""
+        async with self.database.session() as session:
+            rows = await session.rows("resume_page", job_id, after, limit)
+        return [record_of(row) for row in rows]
+
     async def launches(self, job_id: int) -> list[tuple[int, str | None, str | None]]:
         """Return of each launch of a job the attempt, and where it was asked for or its uid."""
         async with self.database.session() as session:

@@ -21,7 +21,14 @@ FIXED = {
 """Variables whose value is the launcher's, where the template names them."""
 REQUIRED = ("JOB_ID", "TRACE_ID")
 """ATTEMPT is younger than some templates, and added where it is not named."""
-SECRET_VARIABLES = ("CALLBACK_TOKEN", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+STORAGE_KEYS = (
+    "R2_ACCESS_KEY_ID",
+    "R2_SECRET_ACCESS_KEY",
+    "R2_WRITE_ACCESS_KEY_ID",
+    "R2_WRITE_SECRET_ACCESS_KEY",
+)
+"""The keys of the object store; a trainer that gets signed addresses has none of them."""
+SECRET_VARIABLES = ("CALLBACK_TOKEN", *STORAGE_KEYS, "OTEL_EXPORTER_OTLP_HEADERS")
 """They come from a Secret or not at all."""
 TOKEN_SECRET, TOKEN_KEY = "{token_secret}", "token"
 

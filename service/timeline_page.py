@@ -26,7 +26,7 @@ from service.rendering import headline, in_order
 
 LANE = 40
 STORY_INDENT = 12
-_EPOCH = re.compile(r"Epoch \d+ complete")
+_EPOCH = re.compile(r"Epoch \d+ complete( again)?")
 
 
 def timeline_page(timeline: TimelineAnswer, width: int) -> Iterator[RenderableType]:
@@ -78,10 +78,25 @@ def _attempt(attempt: AttemptAnswer, width: int) -> Iterator[RenderableType]:
     if attempt.epochs:
         yield Text()
         yield from _epochs(attempt.epochs, width)
+    if attempt.lost_epochs:
+        yield _lost(attempt.lost_epochs)
     for saved in attempt.checkpoints:
         yield _checkpoint(saved)
     for gap in attempt.gaps:
         yield _gap(gap)
+
+
+def _lost(epochs: Sequence[EpochAnswer]) -> Text:
+    """Return which epochs a later attempt has trained again, neighbours as a stretch."""
+    stretches: list[list[int]] = []
+    for epoch in epochs:
+        if stretches and stretches[-1][-1] == epoch.epoch - 1:
+            stretches[-1][1:] = [epoch.epoch]
+        else:
+            stretches.append([epoch.epoch])
+    told = ", ".join(" to ".join(map(str, stretch)) for stretch in stretches)
+    named = "epoch" if len(epochs) == 1 else "epochs"
+    return Text(f"  {named} {told}, trained again by a later attempt", style="yellow")
 
 
 def _gap(gap: GapAnswer) -> Text:

@@ -99,7 +99,19 @@ rolled_up = st.builds(
 )
 trainer_events = st.builds(
     TrainerEvent,
-    type=st.sampled_from(["epoch_end", "checkpoint_saved", "phase_started"]) | words,
+    type=st.sampled_from(
+        [
+            "epoch_end",
+            "epoch_end",
+            "checkpoint_saved",
+            "checkpoint_damaged",
+            "phase_started",
+            "callbacks_dropped",
+            "traceback",
+            "tracking_started",
+        ]
+    )
+    | words,
     data=data
     | st.fixed_dictionaries(
         {},
@@ -107,8 +119,16 @@ trainer_events = st.builds(
             "epoch": st.integers(0, 12) | values,
             "metrics": metrics | values,
             "seconds": values,
-            "uri": words | values,
+            "uri": st.sampled_from(["s3://b/a", "s3://b/b"]) | words | values,
             "phase": words | values,
+            "seqs": st.lists(st.lists(counts, min_size=2, max_size=2), max_size=2) | values,
+            "count": counts | values,
+            "exception": words | values,
+            "lines": st.lists(words, max_size=2) | values,
+            "mlflow_run_id": words | values,
+            "message": words | values,
+            "redone": values,
+            "best": st.fixed_dictionaries({"uri": words}) | values,
         },
     ),
     extra=extra_of(TrainerEvent),

@@ -29,6 +29,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "HEARTBEAT_SECONDS": "30",
     "R2_ACCESS_KEY_ID": "an access key of the service's own",
     "R2_SECRET_ACCESS_KEY": "a secret key of the service's own",
+    "R2_WRITE_ACCESS_KEY_ID": "a writing key of the service's own",
+    "R2_WRITE_SECRET_ACCESS_KEY": "a secret writing key of the service's own",
 }
 POD = "spec.template.spec"
 TRAINER = f"{POD}.containers[0]"

@@ -55,7 +55,11 @@ class Film {
       if (news.phases) attempt.phases = news.phases;
       if (news.outcome) Object.assign(attempt, { outcome: news.outcome, reason: news.reason });
     }
-    if (step.epoch) attemptOf(view, step.epoch.attempt).epochs.set(step.epoch.epoch, step.epoch);
+    if (step.epoch) {
+      const attempt = attemptOf(view, step.epoch.attempt);
+      (step.epoch.lost ? attempt.lost : attempt.epochs).set(step.epoch.epoch, step.epoch);
+    }
+    if (step.lost) loseEpoch(attemptOf(view, step.lost.attempt), step.lost.epoch);
     if (step.seqs && view.attempts.has(step.attempt)) {
       attemptOf(view, step.attempt).seqs.push(...step.seqs);
     }
@@ -74,20 +78,27 @@ function endOfWatching(about) {
 
 function attemptOf(view, number) {
   if (!view.attempts.has(number)) {
-    const empty = { phases: [], checkpoints: [], epochs: new Map(), seqs: [], outcome: null };
+    const epochs = { epochs: new Map(), lost: new Map() }; // lost: a later attempt trained it again
+    const empty = { phases: [], checkpoints: [], ...epochs, seqs: [], outcome: null };
     view.attempts.set(number, { number, ...empty });
   }
   return view.attempts.get(number);
 }
 
+function loseEpoch(attempt, number) {
+  if (!attempt.epochs.has(number)) return;
+  attempt.lost.set(number, { ...attempt.epochs.get(number), lost: true });
+  attempt.epochs.delete(number);
+}
+
 function epochsOf(attempt) {
-  const epochs = [...attempt.epochs.values()].sort((one, other) => one.epoch - other.epoch);
+  const epochs = [...attempt.epochs.values(), ...attempt.lost.values()].sort((one, other) => one.epoch - other.epoch);
   return epochs.map((epoch, index) => {
     const before = epochs[index - 1];
     const follows = before && before.epoch === epoch.epoch - 1;
     const took = follows ? Math.max(0, Date.parse(epoch.at) - Date.parse(before.at)) / 1000 : null;
     return { ...epoch, seconds: epoch.seconds ?? took };
-  });
+  }).filter((epoch) => !epoch.lost);
 }
 
 /* The holes in the trainer's own count, which starts at 1. */

@@ -12,6 +12,7 @@ function showWhy(film, view, goTo) {
   const { why } = view;
   const because = why.because.map((position) => film.steps[film.indexOfPosition.get(position)]);
   const ignored = film.about.why.ignored.slice(0, why.ignored);
+  const { evidence } = view.isLast ? film.about.why : why;
   const conflicts = film.about.why.conflicts.slice(0, why.conflicts);
   byId("why-body").replaceChildren(
     el("p", { class: "reason" }, view.job.reason.message, " ", code(view.job.reason.code)),
@@ -20,6 +21,10 @@ function showWhy(film, view, goTo) {
     el("ul", { class: "plain" }, because.filter(Boolean).map((step) => el(
       "li", {}, versionLink(step, goTo), " ", told(step),
     ))),
+    ...listed("Evidence", evidence ?? [], (exhibit) => [
+      versionAt(film, exhibit.position, goTo), " ", exhibit.why,
+      exhibit.lines.length ? el("pre", {}, exhibit.lines.join("\n")) : "",
+    ]),
     ...listed("Contradictions", conflicts, (conflict) => [
       conflict.positions.map((position) => [versionAt(film, position, goTo), " "]),
       prose(conflict.why), " ", code(view.job.status),
@@ -160,7 +165,7 @@ function ganttRow(view, attempt, top, x) {
       svg("title", {}, title),
     ));
   }
-  for (const epoch of attempt.epochs.values()) {
+  for (const epoch of [...attempt.epochs.values(), ...attempt.lost.values()]) {
     const at = x(Date.parse(epoch.at));
     parts.push(svg("line", { class: "epoch", x1: at, x2: at, y1: top + 32, y2: top + 20 + BAR }));
   }
@@ -239,9 +244,14 @@ function attemptDetails(view, attempt, open) {
     el("summary", {}, summary),
     attempt.reason?.message ? el("p", {}, attempt.reason.message) : "",
     table(["Phase", "From", "Took", "Why"], rows),
+    attempt.lost.size ? el("p", {}, `Epochs that a later attempt trained again: ${lostText(attempt)}`) : "",
     gaps.length ? el("p", { class: "alarm" }, `Callbacks that never came, by the trainer's count: ${gapsText(gaps)}`) : "",
     saved.length ? [el("h3", {}, `Checkpoints (${attempt.checkpoints.length})`), el("ul", { class: "plain" }, saved)] : "",
   );
+}
+
+function lostText(attempt) {
+  return [...attempt.lost.keys()].sort((one, other) => one - other).join(", ");
 }
 
 function gapsText(gaps) {

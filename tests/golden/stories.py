@@ -43,6 +43,10 @@ def beat(seq: int | None = None, *, attempt: int = 1, **data: Any) -> Told:
     return trainer("heartbeat", seq, attempt=attempt, **data)
 
 
+def said(seq: int, name: str, *, attempt: int = 1, **data: Any) -> Told:
+    return trainer("trainer_event", seq, attempt=attempt, type=name, data=data)
+
+
 def created(**data: Any) -> Told:
     asked = {"dataset_id": "coco8", "model_name": "yolo11n", "epochs": 10, "max_retries": 3}
     return Told(type="created", data={**asked, "priority": 0, **data}, source="api")
@@ -399,6 +403,71 @@ A_JOB_OF_A_CLUSTER: tuple[Told | RolledUp, ...] = (
 )
 """One that names its cluster, and waits."""
 
+A_RESUME: tuple[Told | RolledUp, ...] = (
+    created(),
+    queued("local"),
+    running(),
+    said(1, "tracking_started", mlflow_run_id="run-7"),
+    beat(2, epoch=1, batch=10, batches=20),
+    said(3, "epoch_end", epoch=1, metrics={"loss": 2.0}),
+    said(4, "checkpoint_saved", epoch=1, uri="s3://b/1/1.pt", sha256="aa", bytes=10),
+    said(5, "epoch_end", epoch=2, metrics={"loss": 1.5}),
+    said(
+        6,
+        "checkpoint_saved",
+        epoch=2,
+        uri="s3://b/1/0.pt",
+        sha256="bb",
+        bytes=10,
+        best={"uri": "s3://b/1/best.pt", "sha256": "dd", "bytes": 9, "epoch": 1},
+    ),
+    said(9, "callbacks_dropped", seqs=[[7, 8]], count=2, why="thinned"),
+    said(10, "epoch_end", epoch=3, metrics={"loss": 1.25}),
+    beat(11, epoch=4, batch=12, batches=20),
+    said(
+        12,
+        "traceback",
+        code="oom",
+        exception="OutOfMemoryError: CUDA out of memory",
+        lines=["Traceback (most recent call last):", "OutOfMemoryError: CUDA out of memory"],
+    ),
+    trainer("done", 13, status="failed", error={"code": "oom", "message": "Out of memory."}),
+    failed_attempt("oom", "retryable", because=[114]),
+    retry(2, checkpoint="s3://b/1/0.pt", because=[114, 115]),
+    exited(exit_code=1),
+    queued("local", attempt=2),
+    running(attempt=2),
+    said(1, "checkpoint_damaged", attempt=2, uri="s3://b/1/0.pt", message="Its hash differs."),
+    said(2, "tracking_started", attempt=2, mlflow_run_id="run-7"),
+    said(3, "epoch_end", attempt=2, epoch=2, metrics={"loss": 1.5}, redone=True),
+    said(14, "checkpoint_saved", epoch=3, uri="s3://b/1/1.pt", sha256="cc"),
+    said(4, "mlflow_unavailable", attempt=2, message="ConnectionError"),
+    said(5, "mlflow_recovered", attempt=2, missed=2),
+    said(
+        6,
+        "callbacks_dropped",
+        attempt=2,
+        seqs=[[7, 7]],
+        count=1,
+        why="refused",
+        status=413,
+        code="payload_too_large",
+        detail="The body is larger than 256 KiB.",
+    ),
+    Told(
+        type="token_issued",
+        data={"jti": "jti-2", "expires_at": "2026-01-01T06:00:00Z"},
+        source="api",
+    ),
+    said(8, "storage_unreachable", attempt=2, message="The store does not answer."),
+    Told(
+        type="health_changed",
+        data={"verdict": "stalled", "previous": "healthy", "timeout_seconds": 1800.0},
+        attempt=2,
+    ),
+)
+"""An attempt goes on where the one before had left off, from its last sound checkpoint."""
+
 STORIES = (
     A_TRAINING,
     A_RETRY,
@@ -409,4 +478,5 @@ STORIES = (
     AN_OPEN_JOB,
     A_DRAIN,
     A_JOB_OF_A_CLUSTER,
+    A_RESUME,
 )

@@ -35,6 +35,7 @@ def environ(grown: Api, tmp_path: Path) -> Environ:
         "EPOCHLOG_DATABASE_URL": str(grown.service.instance.settings.database_url),
         "EPOCHLOG_SECRET_KEY": SECRET_KEY,
         "EPOCHLOG_TOKEN_TTL": "0.01",
+        "EPOCHLOG_TOKEN_RENEWAL": "0",
         "EPOCHLOG_ARCHIVE_URL": str(tmp_path / "archives"),
     }
 
@@ -149,6 +150,7 @@ async def test_the_service_compacts_what_has_become_old(start_service: StartServ
         EPOCHLOG_PARTITION_EVENTS=str(EVENTS_A_RANGE),
         EPOCHLOG_COMPACT_AFTER="0.5",
         EPOCHLOG_TOKEN_TTL="3",
+        EPOCHLOG_TOKEN_RENEWAL="0",
     )
     jobs: list[Any] = [await trained(api), await trained(api, ends=None)]
     before = await told(api, jobs[0])

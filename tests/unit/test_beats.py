@@ -44,9 +44,16 @@ usual_beats = st.builds(
     batches=st.sampled_from([None, 4, 5]),
     metrics=st.fixed_dictionaries({"loss": numbers, "map": st.floats(0, 1)}),
 )
-names = st.sampled_from(["epoch_end", "epoch_end", "checkpoint_saved", "note"])
+names = st.sampled_from(
+    ["epoch_end", "epoch_end", "checkpoint_saved", "checkpoint_damaged", "tracking_started", "note"]
+)
 asides = st.fixed_dictionaries(
-    {"epoch": few}, optional={"metrics": metrics, "uri": st.just("s3://b/c.pt")}
+    {"epoch": few},
+    optional={
+        "metrics": metrics,
+        "uri": st.sampled_from(["s3://b/c.pt", "s3://b/d.pt"]),
+        "mlflow_run_id": st.sampled_from(["run-1", "run-2"]),
+    },
 )
 told = st.builds(TrainerEvent, type=names, data=asides)
 retries = st.builds(replace, generated.retries, next_attempt=st.integers(1, 3))

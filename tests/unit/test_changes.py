@@ -46,13 +46,18 @@ class Watched:
             kept = {name: news[name] for name in ("phases", "outcome", "reason") if name in news}
             attempt |= kept
         if epoch := step.get("epoch"):
-            self._attempt(epoch["attempt"])["epochs"][epoch["epoch"]] = epoch
+            kind = "lost_epochs" if epoch.get("lost") else "epochs"
+            self._attempt(epoch["attempt"])[kind][epoch["epoch"]] = epoch
+        if lost := step.get("lost"):
+            attempt = self._attempt(lost["attempt"])
+            attempt["lost_epochs"][lost["epoch"]] = attempt["epochs"].pop(lost["epoch"])
 
     def _attempt(self, number: int) -> Step:
         empty: Step = {
             "phases": [],
             "checkpoints": [],
             "epochs": {},
+            "lost_epochs": {},
             "outcome": None,
             "reason": None,
         }
@@ -80,6 +85,7 @@ def _check_why(why: Step, records: list[Record], moment: Moment) -> None:
     assert (why["rule"], why["rule_text"]) == (told.rule, told.rule_text)
     held = {record.position for record in records}
     assert [at for at in why["because"] if at in held] == [item.position for item in told.because]
+    assert why["evidence"] == told.evidence
     assert (why["ignored"], why["conflicts"]) == (len(told.ignored), len(told.conflicts))
 
 
@@ -92,10 +98,16 @@ def _check_attempts(attempts: dict[int, Step], told: Timeline) -> None:
         assert [_without_seconds(phase) for phase in seen["phases"]] == [
             _without_seconds(phase) for phase in attempt.phases
         ]
-        epochs = [seen["epochs"][number] for number in sorted(seen["epochs"])]
-        assert [(one["epoch"], one["at"], one["metrics"]) for one in epochs] == [
-            (one["epoch"], one["at"], one["metrics"]) for one in attempt.epochs
-        ]
+        assert _in_order(seen["epochs"]) == [_said_of(epoch) for epoch in attempt.epochs]
+        assert _in_order(seen["lost_epochs"]) == [_said_of(epoch) for epoch in attempt.lost_epochs]
+
+
+def _in_order(epochs: dict[int, Step]) -> list[tuple[Any, ...]]:
+    return [_said_of(epochs[number]) for number in sorted(epochs)]
+
+
+def _said_of(epoch: Any) -> tuple[Any, ...]:
+    return epoch["epoch"], epoch["at"], epoch["metrics"]
 
 
 def _without_seconds(phase: Any) -> Step:
@@ -112,8 +124,14 @@ def test_a_job_that_fails_is_retried_and_succeeds_is_told_step_by_step() -> None
         saved = {"epoch": epoch, "uri": f"s3://bucket/{epoch}.pt"}
         job.hears(TrainerEvent(type="checkpoint_saved", data=saved), at=10.0 * epoch + 6)
     job.holds(Evidence(kind="log_tail", data={"lines": ["x"]}), source=Source.WATCHER)
+    job.hears(TrainerEvent(type="traceback", data={"exception": "E: x", "lines": ["E: x"]}), at=49)
     job.gone(1, at=50).tick(at=53).submitted(at=90).alive(at=92)
     job.hears(Heartbeat(epoch=9), at=93, attempt=1).hears(Heartbeat(epoch=4), at=95)
+    for epoch in (2, 3, 4):
+        ended = {"epoch": epoch, "redone": True}
+        job.hears(TrainerEvent(type="epoch_end", data=ended), at=95.0 + epoch)
+    late = {"epoch": 4, "metrics": {"loss": 9}}
+    job.hears(TrainerEvent(type="epoch_end", data=late), at=100, attempt=1)
     job.tick(at=500).hears(Heartbeat(epoch=5), at=510).cancel(at=511)
     job.hears(Done(status="succeeded"), at=512).hears(Heartbeat(epoch=6), at=513)
 

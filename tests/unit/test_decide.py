@@ -9,6 +9,7 @@ from projections.decide import (
     IssueToken,
     JobHasEndedError,
     Observe,
+    RenewToken,
     Report,
     ReportCallbacks,
     RequestCancel,
@@ -170,6 +171,23 @@ def test_a_token_belongs_to_the_current_attempt() -> None:
 
     assert draft.attempt == 2
     assert draft.event == TokenIssued(jti="j", expires_at="later")
+
+
+@pytest.mark.parametrize(
+    "job", [a_retrying_job(), a_running_job().done()], ids=["a later attempt", "an ended job"]
+)
+def test_a_trainer_renews_its_own_token_whatever_became_of_its_attempt(job: Given) -> None:
+    (draft,) = decide(job.state, RenewToken(attempt=1, jti="j", expires_at="later"))
+
+    assert (draft.attempt, draft.source) == (1, "api")
+    assert draft.event == TokenIssued(jti="j", expires_at="later")
+
+
+@pytest.mark.parametrize("attempt", [0, 3])
+def test_an_attempt_that_never_was_has_no_token(attempt: int) -> None:
+    renewal = RenewToken(attempt=attempt, jti="j", expires_at="later")
+
+    assert decide(a_retrying_job().state, renewal) == ()
 
 
 def test_time_alone_is_no_fact() -> None:

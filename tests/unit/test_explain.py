@@ -9,6 +9,7 @@ from projections.events import (
     Exited,
     FailureClass,
     Heartbeat,
+    TrainerEvent,
     Unrecognised,
 )
 from projections.explain import explain
@@ -121,6 +122,101 @@ def test_nothing_is_explained_by_nothing() -> None:
 
 def test_the_explanation_knows_the_health() -> None:
     assert a_running_job().tick(at=300).explained().health.verdict == "silent"
+
+
+# Evidence
+
+
+def exhibits(job: Given) -> list[str]:
+    return [exhibit.why for exhibit in job.explained().evidence]
+
+
+def traceback(**data: object) -> TrainerEvent:
+    said = {"code": "oom", "exception": "OutOfMemoryError:\n out of memory", "lines": ["a", "b"]}
+    return TrainerEvent(type="traceback", data={**said, **data})
+
+
+def test_the_traceback_of_a_failed_attempt_says_where_it_was() -> None:
+    job = a_running_job(NO_RETRIES).hears(Heartbeat(epoch=7, batch=12, batches=40), traceback())
+
+    job.done("failed", code="oom")
+
+    (exhibit,) = job.explained().evidence
+    assert exhibit.why == (
+        "Attempt 1 failed at epoch 7, batch 12 of 40: OutOfMemoryError: out of memory"
+    )
+    assert (exhibit.type, exhibit.lines) == ("trainer_event", ["a", "b"])
+    assert exhibit.position in job.positions("trainer_event")
+
+
+@pytest.mark.parametrize(
+    ("beat", "where"),
+    [
+        (Heartbeat(), " before its first epoch"),
+        (Heartbeat(epoch=3), " at the end of epoch 3"),
+        (Heartbeat(epoch=3, batch=0), " at epoch 3, batch 0"),
+    ],
+)
+def test_where_it_was_is_said_as_far_as_it_is_known(beat: Heartbeat, where: str) -> None:
+    job = a_running_job(NO_RETRIES).hears(beat, traceback(exception="E: x")).done("failed")
+
+    assert exhibits(job) == [f"Attempt 1 failed{where}: E: x"]
+
+
+def test_it_speaks_for_as_long_as_the_failure_decides() -> None:
+    job = a_running_job().hears(traceback()).done("failed")
+    assert len(exhibits(job)) == 1
+
+    assert exhibits(job.gone(1, attempt=1).submitted().alive()) == []
+
+
+def test_a_garbled_traceback_is_no_obstacle() -> None:
+    job = a_running_job(NO_RETRIES).hears(traceback(exception=7, lines=[1, "x"])).done("failed")
+
+    (exhibit,) = job.explained().evidence
+    assert (exhibit.why, exhibit.lines) == (
+        "Attempt 1 failed before its first epoch: no exception",
+        ["x"],
+    )
+
+
+def test_a_stall_says_since_when_nothing_advanced_although_it_called_back() -> None:
+    job = a_running_job().hears(Heartbeat(epoch=7, batch=12, batches=40), at=10)
+    moved = job.state.position
+    for second in range(200, 2000, 200):
+        job.hears(Heartbeat(epoch=7, batch=12, batches=40), at=second)
+
+    job.tick(at=1810)
+
+    (exhibit,) = job.explained().evidence
+    assert job.health.verdict == "stalled"
+    assert exhibit.position == moved
+    assert exhibit.why == (
+        "Nothing has advanced since epoch 7, batch 12 of 40, at 2026-11-23 01:02:13 UTC,"
+        " although it called back 9 times since."
+    )
+
+
+def test_a_stall_of_an_attempt_that_never_advanced_counts_from_its_begin() -> None:
+    job = a_submitted_job().alive(at=5)
+    for second in range(100, 1900, 100):
+        job.hears(Heartbeat(), at=second)
+
+    (why,) = exhibits(job.tick(at=1805))
+    assert why == (
+        "Nothing has advanced since the attempt began, at 2026-11-23 01:02:08 UTC,"
+        " although it called back 18 times since."
+    )
+
+
+def test_who_advances_again_needs_no_evidence() -> None:
+    job = a_running_job().hears(Heartbeat(epoch=1, batch=1), at=10)
+    for second in range(200, 2000, 200):
+        job.hears(Heartbeat(epoch=1, batch=1), at=second)
+
+    job.hears(Heartbeat(epoch=1, batch=2), at=1900)
+
+    assert (job.health.verdict, exhibits(job)) == ("healthy", [])
 
 
 # Ignored

@@ -78,7 +78,7 @@ def test_the_job_is_the_one_that_was_decided_on() -> None:
 def test_the_trainer_gets_the_variables_that_were_decided_on() -> None:
     variables = variables_of(rendered(launch()))
 
-    decided = {
+    decided: dict[str, Any] = {
         "JOB_ID": "7",
         "TRACE_ID": TRACE,
         "BACKEND_BASE_URL": "https://epochlog.example.org",
@@ -91,6 +91,9 @@ def test_the_trainer_gets_the_variables_that_were_decided_on() -> None:
         "MODEL_NAME": "yolov8n",
         "EPOCHS": "10",
     }
+    for name in ("write_access_key_id", "write_secret_access_key"):
+        optional = {"name": "r2-credentials", "key": name, "optional": True}
+        decided[f"R2_{name.upper()}"] = {"secretKeyRef": optional}
     younger = {"ATTEMPT": "1", "BUCKET": "runs", "HEARTBEAT_SECONDS": "30"}
     assert variables == decided | younger | {"WORK_DIR": "/work", "HOME": "/tmp"}  # noqa: S108
 
@@ -170,6 +173,25 @@ def test_what_the_template_does_not_name_is_added_but_for_secrets(tmp_path: Path
     variables = variables_of(job)
     assert (variables["ATTEMPT"], variables["EPOCHS"], variables["YOUNGER"]) == ("1", "10", "value")
     assert "R2_ACCESS_KEY_ID" not in variables
+
+
+def test_with_signed_addresses_no_key_of_the_store_enters_the_pod() -> None:
+    job = rendered(launch(STORAGE_ACCESS="presigned"))
+
+    variables = variables_of(job)
+    assert not [name for name in variables if "KEY" in name]
+    assert variables["STORAGE_ACCESS"] == "presigned"
+    assert b"r2-credentials" not in orjson.dumps(job)
+
+
+def test_the_headers_of_the_traces_are_a_secret() -> None:
+    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=of the service's own"}
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://otel.example.org"}
+
+    variables = variables_of(rendered(launch(**headers, **endpoint)))
+
+    assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://otel.example.org"
+    assert "OTEL_EXPORTER_OTLP_HEADERS" not in variables
 
 
 def test_no_secret_of_the_environment_is_in_the_job() -> None:

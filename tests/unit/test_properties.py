@@ -16,6 +16,7 @@ from projections.decide import (
     IssueToken,
     JobHasEndedError,
     Observe,
+    RenewToken,
     Report,
     ReportCallbacks,
     RequestCancel,
@@ -89,7 +90,9 @@ reports = st.builds(
     reports=st.lists(st.builds(Report, event=words), max_size=2).map(tuple),
 )
 cancels = st.builds(RequestCancel, reason=st.none() | generated.words)
-tokens = st.builds(IssueToken, jti=generated.words, expires_at=generated.words)
+tokens = st.builds(IssueToken, jti=generated.words, expires_at=generated.words) | st.builds(
+    RenewToken, attempt=attempts, jti=generated.words, expires_at=generated.words
+)
 # Said again, these bring nothing new; callbacks are told apart by the store, tokens are all new.
 repeatable: st.SearchStrategy[Command] = st.one_of(
     ticks, st.just(CreateJob(created=CREATED)), cancels, enqueues, observations

@@ -19,6 +19,7 @@ from projections.events import (
     HealthChanged,
     Heartbeat,
     Queued,
+    RetryScheduled,
     Running,
     StopRequested,
     Succeeded,
@@ -39,6 +40,16 @@ FINAL: dict[str, Event] = {
     "failed": Failed(reason="killed", message="Gone.", why="retries_spent"),
     "cancelled": Cancelled(reason="cancelled", message="On request."),
 }
+
+
+def damaged(uri: str) -> TrainerEvent:
+    return TrainerEvent(
+        type="checkpoint_damaged", data={"uri": uri, "message": "Its hash differs."}
+    )
+
+
+def tracked(run_id: object) -> TrainerEvent:
+    return TrainerEvent(type="tracking_started", data={"mlflow_run_id": run_id})
 
 
 def checkpoint(epoch: int | None, uri: str) -> TrainerEvent:
@@ -272,12 +283,64 @@ def test_the_newest_checkpoint_is_kept(saved: list[tuple[int | None, str]], newe
     assert job.state.checkpoint == newest
 
 
-def test_a_later_attempts_checkpoint_is_newer_whatever_its_epoch() -> None:
+def test_the_furthest_checkpoint_of_all_attempts_is_kept() -> None:
     job = a_running_job().hears(checkpoint(5, "first")).done("failed")
 
     job.hears(checkpoint(1, "second"))
+    assert job.state.checkpoint == "first"
 
-    assert job.state.checkpoint == "second"
+    job.hears(checkpoint(5, "third"))
+    assert (job.state.checkpoint, job.state.checkpoint_epoch) == ("third", 5)
+
+
+def test_what_a_later_attempt_writes_to_the_same_place_is_what_lies_there() -> None:
+    job = a_running_job().hears(checkpoint(5, "last.pt"), checkpoint(4, "other")).done("failed")
+
+    job.hears(checkpoint(1, "last.pt"))
+
+    assert [(one.uri, one.epoch) for one in job.state.checkpoints] == [("other", 4), ("last.pt", 1)]
+
+
+def test_one_that_is_damaged_gives_way_to_the_one_before() -> None:
+    job = a_running_job().hears(checkpoint(1, "a"), checkpoint(2, "b")).done("failed")
+
+    job.hears(damaged("b"))
+    assert (job.state.checkpoint, job.state.checkpoint_epoch) == ("a", 1)
+
+    job.hears(damaged("a")).done("failed")
+    assert (job.state.checkpoint, job.state.checkpoint_epoch) == (None, None)
+    assert isinstance(retry := job.last("retry_scheduled").event, RetryScheduled)
+    assert retry.checkpoint is None
+
+
+def test_one_that_is_written_anew_is_not_damaged_any_more() -> None:
+    job = a_running_job().hears(checkpoint(1, "a"), damaged("a"), checkpoint(2, "a"))
+
+    assert job.state.checkpoint == "a"
+
+
+def test_few_of_many_checkpoints_are_kept() -> None:
+    job = a_running_job().hears(*(checkpoint(n, f"c{n}") for n in range(1, 30)))
+
+    assert [one.epoch for one in job.state.checkpoints] == [29, 28, 27, 26, 25]
+
+
+@pytest.mark.parametrize("uri", ["", "x" * 5000], ids=["empty", "endless"])
+def test_what_can_be_no_address_is_no_checkpoint(uri: str) -> None:
+    assert a_running_job().hears(checkpoint(1, uri)).state.checkpoint is None
+
+
+def test_the_run_in_mlflow_is_known_from_its_begin_on() -> None:
+    job = a_running_job().hears(tracked("run-1"))
+    assert job.state.mlflow_run_id == "run-1"
+
+    job.done("failed").hears(tracked("late"), attempt=1)
+    assert job.state.mlflow_run_id == "run-1"
+
+
+@pytest.mark.parametrize("run_id", ["", 7, None, "x" * 300], ids=["empty", "7", "none", "endless"])
+def test_nonsense_is_no_run(run_id: object) -> None:
+    assert a_running_job().hears(tracked(run_id)).state.mlflow_run_id is None
 
 
 def test_success_keeps_what_the_trainer_brought() -> None:

@@ -231,6 +231,107 @@ def test_holes_in_the_trainers_count(seqs: list[int], gaps: list[tuple[int, int]
     assert job.told().attempts[0].gaps == [Gap(after_seq=a, before_seq=b) for a, b in gaps]
 
 
+def dropped(**data: object) -> TrainerEvent:
+    return TrainerEvent(type="callbacks_dropped", data=data)
+
+
+def test_what_the_trainer_has_dropped_is_no_gap_and_is_told() -> None:
+    job = numbered(a_running_job(), 1, 2, 7)
+
+    job.hears(dropped(seqs=[[3, 4], [6, 6]], count=1234, why="thinned"))
+
+    assert job.told().attempts[0].gaps == [Gap(after_seq=4, before_seq=6)]
+    assert titles(job)[-1] == "The trainer dropped 1,234 timed heartbeats: its outbox was full"
+
+
+def test_what_the_service_refused_is_told_with_its_words() -> None:
+    why = {"status": 413, "code": "payload_too_large", "detail": "The body is too large."}
+
+    job = a_running_job().hears(dropped(seqs=[[3, 3]], why="refused", **why))
+
+    entry = job.told().entries[-1]
+    assert entry["title"] == "The trainer dropped 1 callback that the service refused (HTTP 413)"
+    assert entry["detail"] == "payload_too_large: The body is too large."
+
+
+@pytest.mark.parametrize(
+    "seqs",
+    [None, "3-4", [3, 4], [[3]], [[4, 3]], [[0, 4]], [[-1, 4]], [[3, "4"]], [[True, 4]], [None]],
+    ids=str,
+)
+def test_nonsense_closes_no_gap(seqs: object) -> None:
+    job = numbered(a_running_job(), 1, 5).hears(dropped(seqs=seqs))
+
+    assert job.told().attempts[0].gaps == [Gap(after_seq=1, before_seq=5)]
+
+
+def test_a_gap_closes_when_what_was_missing_comes() -> None:
+    job = numbered(a_running_job(), 1, 2, 6)
+    assert job.told().attempts[0].gaps == [Gap(after_seq=2, before_seq=6)]
+
+    numbered(job, 4)
+    assert [tuple(gap.values()) for gap in job.told().attempts[0].gaps] == [(2, 4), (4, 6)]
+
+    numbered(job, 5, 3)
+    assert job.told().attempts[0].gaps == []
+
+
+def test_a_gap_of_an_earlier_attempt_closes_by_what_is_set_aside() -> None:
+    job = numbered(numbered(a_running_job(), 1, 4).done("failed"), 1)
+    reports = tuple(Report(event=Heartbeat(), seq=seq) for seq in (2, 3))
+
+    job.when(ReportCallbacks(attempt=1, reports=reports))
+
+    assert job.rules()[-2:] == ["stale_attempt", "stale_attempt"]
+    assert [attempt.gaps for attempt in job.told().attempts] == [[], []]
+
+
+def lists(job: Given) -> list[tuple[list[int], list[int]]]:
+    """Of each attempt, the epochs that stand and those that are lost."""
+    return [
+        ([one["epoch"] for one in attempt.epochs], [one["epoch"] for one in attempt.lost_epochs])
+        for attempt in job.told().attempts
+    ]
+
+
+def test_an_epoch_that_is_trained_again_stands_with_the_latest_attempt_only() -> None:
+    job = a_running_job().hears(ends(1), ends(2), ends(3)).done("failed")
+    job.hears(ends(2, redone=True), ends(3, redone=True), ends(4)).done("failed").hears(ends(4))
+
+    assert lists(job) == [([1], [2, 3]), ([2, 3], [4]), ([4], [])]
+    assert "Epoch 3 complete again" in titles(job)
+
+
+def test_an_epoch_that_is_told_late_is_lost_at_once() -> None:
+    job = a_running_job().hears(ends(1)).done("failed").hears(ends(2), ends(3))
+
+    job.hears(ends(2, metrics={"loss": 2.0}), ends(4), attempt=1)
+
+    assert lists(job) == [([1, 4], [2]), ([2, 3], [])]
+    assert job.told().attempts[0].lost_epochs[0]["metrics"] == {"loss": 2.0}
+
+
+def test_a_lost_epoch_took_as_long_as_it_did() -> None:
+    job = a_running_job().hears(ends(1), at=10).hears(ends(2), at=25).hears(ends(3), at=60)
+    job.done("failed", at=61).hears(ends(2), at=100)
+
+    first = job.told().attempts[0]
+    assert [(one["epoch"], one["seconds"]) for one in first.epochs] == [(1, None), (3, 35)]
+    assert [(one["epoch"], one["seconds"]) for one in first.lost_epochs] == [(2, 15)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), max_size=14))
+def test_each_epoch_stands_once_and_with_the_latest_attempt(told: list[tuple[int, int]]) -> None:
+    job = a_running_job().done("failed").done("failed")
+    for attempt, epoch in told:
+        job.hears(ends(epoch), attempt=attempt)
+
+    latest = {epoch: max(a for a, e in told if e == epoch) for _, epoch in told}
+    for number, (stand, lost) in enumerate(lists(job), start=1):
+        assert stand == sorted(epoch for epoch, attempt in latest.items() if attempt == number)
+        assert lost == sorted({e for a, e in told if a == number and latest[e] != number})
+
+
 def test_each_attempt_counts_for_itself() -> None:
     job = numbered(numbered(a_running_job(), 1, 2).done("failed"), 1, 3)
 
