@@ -47,7 +47,7 @@ class LabelRules:
 
     def accepts(self, columns: int) -> bool:
         """Return whether a line may have so many columns."""
-        polygon = columns >= SMALLEST_POLYGON and columns % 2 == 1
+        polygon = _is_polygon(columns)
         match self.task:
             case "pose":
                 return columns == self.pose_columns
@@ -88,8 +88,8 @@ def read_labels(text: str, rules: LabelRules) -> Labels:
     labels.columns.update(widths)
     if not seen:
         labels.problems.append((None, EMPTY))
-    mixed = rules.task == "detect" and BOX in labels.columns and len(labels.columns) > 1
-    if mixed and rules.pose_columns not in labels.columns:
+    outlines = any(_is_polygon(width) for width in labels.columns if width != rules.pose_columns)
+    if rules.task == "detect" and BOX in labels.columns and outlines:
         labels.problems.append((None, MIXED))
     return labels
 
@@ -104,6 +104,10 @@ MIXED: Problem = (
     "labels_mixed",
     "some lines are boxes and some are outlines; one file may hold only one of both",
 )
+
+
+def _is_polygon(columns: int) -> bool:
+    return columns >= SMALLEST_POLYGON and columns % 2 == 1
 
 
 def _twice(first: int) -> Problem:
