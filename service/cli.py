@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from service.dataset_cli import datasets
 from service.replay_cli import replay
 
 Status = Literal["pending", "queued", "running", "succeeded", "failed", "cancelled"]
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 tokens = typer.Typer(no_args_is_help=True, help="Make tokens for the control API.")
 app.add_typer(tokens, name="token")
+app.add_typer(datasets, name="dataset")
 
 
 def _tell_version(asked: bool) -> None:
@@ -93,7 +95,7 @@ def migrate() -> int:
 
 @app.command()
 def submit(
-    dataset_id: Annotated[str, typer.Argument(help="The data set: datasets/DATASET_ID.zip.")],
+    dataset_id: Annotated[str, typer.Argument(help="The data set, as `dataset push` named it.")],
     model_name: Annotated[str, typer.Argument(help="The model, such as yolov8n.")],
     *,
     epochs: Annotated[int, typer.Option(help="How many epochs to train.")],

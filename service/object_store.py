@@ -1,4 +1,4 @@
-"""Where archives lie: a folder, or a bucket of an S3-compatible store.
+"""Where archives and data sets lie: a folder, or a bucket of an S3-compatible store.
 
 The only file that knows an S3 library.
 """
@@ -10,7 +10,8 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,13 +48,32 @@ class ObjectStore(Protocol):
         Raises ObjectMissingError or another ObjectStoreError.
         """
 
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the length of each file whose name begins so. Raises ObjectStoreError."""
 
-def open_store(url: str, endpoint: str | None = None) -> ObjectStore:
+    async def remove(self, name: str) -> None:
+        """Keep nothing under this name any more. Raises ObjectStoreError."""
+
+    def held(self) -> AbstractAsyncContextManager[None]:
+        """Keep the connections for the many calls of a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKeys:
+    """Credentials for a bucket, where they are not those of the environment."""
+
+    key_id: str
+    secret: str = field(repr=False)
+
+
+def open_store(
+    url: str, endpoint: str | None = None, keys: AccessKeys | None = None
+) -> ObjectStore:
     """Return the store at `s3://bucket/prefix`, or in a folder. Raises SettingsError."""
     if not url.startswith(SCHEME):
         return Folder(Path(url))
     bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
-    return Bucket(bucket, prefix.strip("/"), endpoint)
+    return Bucket(bucket, prefix.strip("/"), endpoint, keys)
 
 
 class Folder:
@@ -83,11 +103,32 @@ class Folder:
         except OSError as error:
             raise ObjectStoreError(f"{self._path / name} cannot be read: {error}") from error
 
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        """Walk the folder."""
+        try:
+            return await asyncio.to_thread(_sizes_below, self._path, prefix)
+        except OSError as error:
+            raise ObjectStoreError(f"{self._path / prefix} cannot be listed: {error}") from error
+
+    async def remove(self, name: str) -> None:
+        """Unlink the file."""
+        try:
+            await asyncio.to_thread((self._path / name).unlink, missing_ok=True)
+        except OSError as error:
+            raise ObjectStoreError(f"{self._path / name} cannot be removed: {error}") from error
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hold nothing: a folder needs no connection."""
+        yield
+
 
 class Bucket:
-    """Keeps objects in a bucket; credentials come from the environment, as for every S3 client."""
+    """Keeps objects in a bucket; without keys, credentials are those that every S3 client finds."""
 
-    def __init__(self, bucket: str, prefix: str, endpoint: str | None) -> None:
+    def __init__(
+        self, bucket: str, prefix: str, endpoint: str | None, keys: AccessKeys | None = None
+    ) -> None:
         try:
             import aioboto3  # noqa: PLC0415 - an optional extra
             from boto3.exceptions import Boto3Error  # noqa: PLC0415
@@ -95,8 +136,7 @@ class Bucket:
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
         except ImportError as error:
             raise SettingsError(
-                f"EPOCHLOG_ARCHIVE_URL needs the extra `s3` for {SCHEME}{bucket}:"
-                " pip install 'epochlog[s3]'"
+                f"{SCHEME}{bucket} needs the extra `s3`: pip install 'epochlog[s3]'"
             ) from error
         self._bucket, self._prefix = bucket, prefix
         self._session = aioboto3.Session()
@@ -105,6 +145,15 @@ class Bucket:
         if endpoint:
             path_style = Config(retries={"mode": "standard"}, s3={"addressing_style": "path"})
             self._options = {"endpoint_url": endpoint, "config": path_style}
+        if keys is not None:
+            self._options |= {
+                "aws_access_key_id": keys.key_id,
+                "aws_secret_access_key": keys.secret,
+            }
+            # Signatures name a region; a store of one's own takes any.
+            if endpoint and not {"AWS_REGION", "AWS_DEFAULT_REGION"} & os.environ.keys():
+                self._options["region_name"] = "us-east-1"
+        self._held: Any = None
 
     @property
     def url(self) -> str:
@@ -130,6 +179,36 @@ class Bucket:
                     while chunk := await body.read(CHUNK):
                         file.write(chunk)
 
+    async def sizes(self, prefix: str) -> dict[str, int]:
+        """List the bucket, a thousand objects at a time."""
+        found: dict[str, int] = {}
+        cut = len(self._key(""))
+        async with self._client(prefix) as client:
+            pages = client.get_paginator("list_objects_v2")
+            async for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix)):
+                for one in page.get("Contents", ()):
+                    found[one["Key"][cut:]] = one["Size"]
+        return found
+
+    async def remove(self, name: str) -> None:
+        """Delete the object."""
+        async with self._client(name) as client:
+            await client.delete_object(Bucket=self._bucket, Key=self._key(name))
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Use one client for everything inside, whose own errors stay what they are."""
+        opened = self._session.client("s3", **self._options)
+        try:
+            self._held = await opened.__aenter__()
+        except self._errors as error:
+            raise ObjectStoreError(f"{self.url} cannot be reached: {error}") from error
+        try:
+            yield
+        finally:
+            self._held = None
+            await opened.__aexit__(None, None, None)
+
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
 
@@ -138,6 +217,9 @@ class Bucket:
         """Lend a client whose errors are ours."""
         where = f"{self.url}/{name}"
         try:
+            if self._held is not None:
+                yield self._held
+                return
             async with self._session.client("s3", **self._options) as client:
                 yield client
         except self._errors as error:
@@ -148,6 +230,23 @@ class Bucket:
             raise ObjectStoreError(f"{where} cannot be reached: {error}") from error
         except OSError as error:
             raise ObjectStoreError(f"{where} cannot be transferred: {error}") from error
+
+
+def _sizes_below(root: Path, prefix: str) -> dict[str, int]:
+    """Return the files whose names, from the root on, begin so; none that is being written."""
+    start = root / prefix.rpartition("/")[0]
+    found: dict[str, int] = {}
+    for folder, folders, files in os.walk(start):
+        below = Path(folder).relative_to(root)
+        names = {one: f"{(below / one).as_posix()}/" for one in folders}
+        folders[:] = [
+            one for one, name in names.items() if name.startswith(prefix) or prefix.startswith(name)
+        ]
+        for file in files:
+            name = (below / file).as_posix()
+            if name.startswith(prefix) and not file.startswith("."):
+                found[name] = (root / name).stat().st_size
+    return found
 
 
 def _copy_durably(source: Path, target: Path) -> None:

@@ -17,6 +17,8 @@ STORAGE_TYPES = ("local", "s3", "r2")
 TRACE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SMALLEST_IMAGE = 32  # the coarsest stride of the YOLO family
 AUTO_BATCH = -1  # ultralytics then measures the GPU itself
+DATASET_CHECKS = ("errors", "warn", "off")
+CACHE_BYTES = 20 * 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,9 @@ class Configuration:
     work_dir: Path | None
     outbox_dir: Path
     """Where callbacks wait that are not delivered yet."""
+    dataset_check: str = "errors"
+    dataset_cache_dir: Path | None = None
+    dataset_cache_bytes: int = CACHE_BYTES
 
 
 def read_configuration(environment: Mapping[str, str]) -> Configuration:
@@ -63,8 +68,13 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         mlflow_uri=_optional(environment, "MLFLOW_TRACKING_URI"),
         heartbeat_seconds=_seconds(environment, "HEARTBEAT_SECONDS", default=30),
         train_params=_optional(environment, "TRAIN_PARAMS") or "{}",
-        work_dir=_work_dir(environment),
+        work_dir=_folder(environment, "WORK_DIR"),
         outbox_dir=outbox_dir(environment),
+        dataset_check=_dataset_check(environment),
+        dataset_cache_dir=_folder(environment, "DATASET_CACHE_DIR"),
+        dataset_cache_bytes=_whole(
+            environment, "DATASET_CACHE_BYTES", smallest=0, default=CACHE_BYTES
+        ),
     )
 
 
@@ -147,12 +157,21 @@ def _storage_type(environment: Mapping[str, str]) -> str:
 
 def outbox_dir(environment: Mapping[str, str]) -> Path:
     """Return the folder of undelivered callbacks: one that outlives the process, where it can."""
-    if named := _optional(environment, "OUTBOX_DIR"):
-        return Path(named).absolute()
-    work = _work_dir(environment) or Path(tempfile.gettempdir()) / f"epochlog-{os.getuid()}"
-    return work / "outbox"
+    if named := _folder(environment, "OUTBOX_DIR"):
+        return named
+    work = _folder(environment, "WORK_DIR")
+    return (work or Path(tempfile.gettempdir()) / f"epochlog-{os.getuid()}") / "outbox"
 
 
-def _work_dir(environment: Mapping[str, str]) -> Path | None:
-    value = _optional(environment, "WORK_DIR")
+def _dataset_check(environment: Mapping[str, str]) -> str:
+    value = _optional(environment, "DATASET_CHECK") or DATASET_CHECKS[0]
+    if value not in DATASET_CHECKS:
+        raise ConfigurationError(
+            f"The variable DATASET_CHECK must be one of {', '.join(DATASET_CHECKS)}, not {value!r}."
+        )
+    return value
+
+
+def _folder(environment: Mapping[str, str], name: str) -> Path | None:
+    value = _optional(environment, name)
     return Path(value).absolute() if value else None

@@ -17,16 +17,24 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, assert_never
 
 from trainer.callbacks import Callbacks
 from trainer.configuration import Configuration
-from trainer.dataset import fetch_dataset, prepare_dataset
-from trainer.errors import Interrupted, ObjectMissingError, ResumeError, TrainerError
+from trainer.dataset import obtain_dataset, ready_dataset
+from trainer.dataset_cache import DatasetCache, default_folder
+from trainer.errors import (
+    DatasetInvalidError,
+    Interrupted,
+    ObjectMissingError,
+    ResumeError,
+    TrainerError,
+)
+from trainer.findings import LEVELS
+from trainer.inspection import inspect
 from trainer.offline import offline_environment
-from trainer.params import read_params, resolve_model
+from trainer.params import read_params, resolve_model, task_of
 from trainer.progress import Heart
 from trainer.recorder import Recorder, artifact
 from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
 from trainer.tracking import Tracking, default_uri
-from trainer.unpack import unpack
 
 if TYPE_CHECKING:
     from trainer.train import Plan
@@ -41,6 +49,7 @@ TRACKING_PATIENCE_STOPPED = 5.0
 # A cancel is often said in the answer to what we have just sent: hear it before the last word.
 HEARING_PATIENCE = 3.0
 LONGEST_MESSAGE = 2000
+MOST_FINDINGS = 10
 
 
 def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoReturn]) -> int:
@@ -118,8 +127,11 @@ class Attempt:
         model = resolve_model(configuration.model_name)
         storage = open_storage(configuration.storage_type, configuration.bucket)
         recorder = self._recorder(storage)
-        data = self._dataset(storage, recorder)
+        root = self._dataset(storage, recorder)
         recorder.phase("prepare")
+        task = task_of(configuration.model_name)
+        self._inspect(root, task, recorder)
+        data = ready_dataset(root, self.work / "data.yaml", task)
         train = _import_train(self.work)
         plan = train.Plan(
             model=model,
@@ -184,18 +196,31 @@ class Attempt:
         )
 
     def _dataset(self, storage: Storage, recorder: Recorder) -> Path:
-        dataset_id, archive = self.configuration.dataset_id, self.work / "dataset.zip"
-        recorder.phase("fetch_dataset")
-        stored = fetch_dataset(storage, dataset_id, archive)
-        self.callbacks.event(
-            "dataset_fetched", dataset_id=dataset_id, **artifact(archive.name, stored)
+        configuration = self.configuration
+        cache = DatasetCache(
+            configuration.dataset_cache_dir or default_folder(), configuration.dataset_cache_bytes
         )
-        recorder.phase("unpack_dataset")
-        root, description = self.work / "dataset", self.work / "data.yaml"
-        unpack(archive, root)
-        archive.unlink()
-        prepare_dataset(root, description)
-        return description
+        recorder.phase("fetch_dataset")
+        fetched = obtain_dataset(storage, configuration.dataset_id, self.work, cache)
+        self.callbacks.event(
+            "dataset_fetched", dataset_id=configuration.dataset_id, **fetched.facts
+        )
+        if fetched.archive is not None:
+            recorder.phase("unpack_dataset")
+            fetched.unpack()
+        return fetched.root
+
+    def _inspect(self, root: Path, task: str | None, recorder: Recorder) -> None:
+        """Refuse a data set that cannot be trained on, in words for whoever labelled it."""
+        if self.configuration.dataset_check == "off":
+            return
+        findings = inspect(root, task).findings
+        errors, warnings = findings.total("error"), findings.total("warning")
+        if errors and self.configuration.dataset_check == "errors":
+            raise DatasetInvalidError(findings.sentence("error", MOST_FINDINGS))
+        if errors or warnings:
+            said = [str(one) for level in LEVELS for one in findings.of(level)]
+            recorder.remark("dataset_warnings", count=errors + warnings, first=said[:MOST_FINDINGS])
 
     def _train(
         self, train: ModuleType, plan: Plan, storage: Storage, recorder: Recorder

@@ -21,6 +21,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from trainer.checkpoint import Standing, read_standing
+from trainer.dataset_errors import explain_dataset_error
 from trainer.errors import (
     DatasetInvalidError,
     Interrupted,
@@ -299,7 +300,9 @@ def explain(error: Exception) -> Exception:
         return ParamsInvalidError(f"Ultralytics cannot do that: {_brief(error)}")
     if "NaN" in text:
         return NanLossError(f"The loss is no longer a finite number: {_brief(error)}")
-    if text.startswith("Dataset '") or "No images found" in text or "No valid images" in text:
+    if (words := explain_dataset_error(text)) is not None:
+        return DatasetInvalidError(f"Ultralytics refuses the data set: {words}")
+    if text.startswith("Dataset '"):
         return DatasetInvalidError(f"Ultralytics refuses the data set: {_brief(error)}")
     return error
 

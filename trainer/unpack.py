@@ -6,6 +6,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -76,25 +77,30 @@ def choose_entries(
     for entry in listed:
         place = safe_place(entry.orig_filename)
         refuse_special(entry)
-        if entry.is_dir() or JUNK & set(place.parts) or place.suffix in NEVER_UNPACKED:
+        if entry.is_dir() or is_unwanted(place):
             continue
         if place in chosen:
             raise DatasetInvalidError(f"The zip holds {entry.filename!r} twice; once is wanted.")
         chosen[place] = entry
-    _refuse_files_as_folders(chosen)
+    refuse_files_as_folders(chosen)
     return chosen
 
 
-def safe_place(name: str) -> PurePosixPath:
+def is_unwanted(place: PurePosixPath) -> bool:
+    """Return whether a file is no part of a data set, or a dangerous one."""
+    return bool(JUNK & set(place.parts)) or place.suffix in NEVER_UNPACKED
+
+
+def safe_place(name: str, what: str = "zip entry") -> PurePosixPath:
     """Return an entry's place below the root, or refuse its name."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
     drive = len(name) > 1 and name[1] == ":"
     if name.startswith("/") or drive or "\\" in name or ".." in parts or not parts:
         raise DatasetInvalidError(
-            f"The zip entry {name!r} points outside the data set; plain relative names are wanted."
+            f"The {what} {name!r} points outside the data set; plain relative names are wanted."
         )
     if not name.isprintable():
-        raise DatasetInvalidError(f"The zip entry {name!r} has control characters in its name.")
+        raise DatasetInvalidError(f"The {what} {name!r} has control characters in its name.")
     return PurePosixPath(*parts)
 
 
@@ -112,12 +118,15 @@ def refuse_special(entry: zipfile.ZipInfo) -> None:
         )
 
 
-def _refuse_files_as_folders(chosen: dict[PurePosixPath, zipfile.ZipInfo]) -> None:
+def refuse_files_as_folders(
+    chosen: Mapping[PurePosixPath, object], what: str = "zip entry"
+) -> None:
+    """Refuse a name that would have to be both."""
     for place in chosen:
         for parent in place.parents:
             if parent in chosen:
                 raise DatasetInvalidError(
-                    f"The zip entry {str(parent)!r} is a file and also a folder; one is wanted."
+                    f"The {what} {str(parent)!r} is a file and also a folder; one is wanted."
                 )
 
 

@@ -1,0 +1,251 @@
+"""Data sets in the storage: as a zip, or as a manifest and the files that it lists."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from service.dataset_files import HashedFile, sha256_of
+from service.object_store import ObjectMissingError, ObjectStore, ObjectStoreError
+
+FORMAT = "epochlog-dataset/1"
+PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+AT_ONCE = 8
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Tell = Callable[[int], None]
+
+
+class DatasetDamagedError(Exception):
+    """What lies in the storage is no data set; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push has done."""
+
+    version: int
+    sent_files: int
+    sent_bytes: int
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetStorage:
+    """One data set's place in the storage."""
+
+    objects: ObjectStore
+    dataset_id: str
+
+    @property
+    def zip_name(self) -> str:
+        """Where its zip lies."""
+        return f"datasets/{self.dataset_id}.zip"
+
+    @property
+    def manifest_name(self) -> str:
+        """Where its newest manifest lies."""
+        return f"datasets/{self.dataset_id}/_manifest.json"
+
+    def version_name(self, version: int) -> str:
+        """Where the manifest of a version is kept."""
+        return f"datasets/{self.dataset_id}/manifests/{version}.json"
+
+    def file_name(self, sha256: str) -> str:
+        """Where a file of this content lies."""
+        return f"datasets/{self.dataset_id}/files/{sha256[:2]}/{sha256}"
+
+    async def manifest(self) -> dict[str, Any] | None:
+        """Return the newest manifest; None where there is none. Raises DatasetDamagedError."""
+        async with self.fetched(self.manifest_name) as file:
+            if file is None:
+                return None
+            content = await asyncio.to_thread(file.read_bytes)
+        try:
+            manifest = orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise DatasetDamagedError(f"its manifest is not JSON ({error})") from error
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise DatasetDamagedError(f"its manifest is not of the format {FORMAT}")
+        if not isinstance(manifest.get("version"), int) or not _lists_files(manifest):
+            raise DatasetDamagedError("its manifest lacks a version, or its files are not listed")
+        return manifest
+
+    async def has_zip(self) -> bool:
+        """Return whether there is a zip."""
+        return self.zip_name in await self.objects.sizes(self.zip_name)
+
+    async def push_zip(self, archive: Path) -> None:
+        """Put the zip in place; from then on no manifest stands before it."""
+        await self.objects.put(self.zip_name, archive)
+        await self.objects.remove(self.manifest_name)
+
+    async def push_manifest(
+        self,
+        files: Sequence[HashedFile],
+        metadata: Mapping[str, Any],
+        now: datetime,
+        tell: Tell,
+    ) -> Pushed:
+        """Send what is not there yet, and the manifest after all that it lists."""
+        listed = [self._entry(file) for file in files]
+        former = await self._former()
+        if former is not None and former["files"] == listed:
+            return Pushed(former["version"], 0, 0, unchanged=True)
+        there = await self.objects.sizes(self.file_name("")[:-1])
+        new = {
+            file.sha256: file
+            for file in files
+            if there.get(self.file_name(file.sha256)) != file.file.bytes
+        }
+        await self._send(new.values(), tell)
+        version = await self._next_version(former)
+        manifest = {
+            "format": FORMAT,
+            "dataset_id": self.dataset_id,
+            "version": version,
+            "created_at": now.isoformat().replace("+00:00", "Z"),
+            "metadata": metadata,
+            "files": listed,
+        }
+        await self._put_manifest(version, orjson.dumps(manifest))
+        return Pushed(version, len(new), sum(file.file.bytes for file in new.values()))
+
+    async def _former(self) -> dict[str, Any] | None:
+        try:
+            return await self.manifest()
+        except DatasetDamagedError:
+            return None  # this push replaces it
+
+    def _entry(self, file: HashedFile) -> dict[str, Any]:
+        return {
+            "path": file.file.path,
+            "key": self.file_name(file.sha256),
+            "bytes": file.file.bytes,
+            "sha256": file.sha256,
+        }
+
+    async def _send(self, files: Iterable[HashedFile], tell: Tell) -> None:
+        async def send(file: HashedFile) -> None:
+            await self.objects.put(self.file_name(file.sha256), file.file.source)
+            tell(file.file.bytes)
+
+        await at_once(send, files)
+
+    async def _next_version(self, former: Mapping[str, Any] | None) -> int:
+        """Return a number above every manifest that was ever kept."""
+        kept = await self.objects.sizes(f"datasets/{self.dataset_id}/manifests/")
+        stems = (Path(name).stem for name in kept)
+        return max((int(stem) for stem in stems if stem.isdecimal()), default=former_of(former)) + 1
+
+    async def _put_manifest(self, version: int, content: bytes) -> None:
+        with tempfile.TemporaryDirectory(prefix="epochlog-") as folder:
+            file = Path(folder, "_manifest.json")
+            await asyncio.to_thread(file.write_bytes, content)
+            await self.objects.put(self.version_name(version), file)
+            await self.objects.put(self.manifest_name, file)
+
+    @asynccontextmanager
+    async def fetched(self, name: str) -> AsyncIterator[Path | None]:
+        """Lend a copy of an object; None where it is missing."""
+        with tempfile.TemporaryDirectory(prefix="epochlog-") as folder:
+            target: Path | None = Path(folder, "fetched")
+            try:
+                await self.objects.fetch(name, Path(folder, "fetched"))
+            except ObjectMissingError:
+                target = None
+            yield target
+
+    async def faults_of_files(
+        self, manifest: Mapping[str, Any], tell: Tell, *, deep: bool
+    ) -> list[str]:
+        """Return a sentence for each file of a manifest that is not in the storage as listed."""
+        there = await self.objects.sizes(self.file_name("")[:-1])
+        faults: list[str] = []
+        whole = []
+        for file in manifest["files"]:
+            size = there.get(file["key"])
+            if size is None:
+                faults.append(f"{file['path']}: the storage has no {file['key']}")
+            elif size != file["bytes"]:
+                faults.append(f"{file['path']}: {size} bytes, where {file['bytes']} are listed")
+            else:
+                whole.append(file)
+        if deep:
+            unique = {file["sha256"]: file for file in whole}
+            faults += await self._wrong_contents(unique.values(), tell)
+        return faults
+
+    async def _wrong_contents(self, files: Iterable[Mapping[str, Any]], tell: Tell) -> list[str]:
+        faults: list[str] = []
+
+        async def check(file: Mapping[str, Any]) -> None:
+            async with self.fetched(file["key"]) as copy:
+                found = await asyncio.to_thread(sha256_of, copy) if copy else None
+            if found != file["sha256"]:
+                faults.append(f"{file['path']}: its content is not what the manifest lists")
+            tell(file["bytes"])
+
+        await at_once(check, files)
+        return sorted(faults)
+
+    async def fault_of_zip(self, *, deep: bool) -> str | None:
+        """Return what is wrong with the zip, if anything is."""
+        async with self.fetched(self.zip_name) as archive:
+            if archive is None:
+                return f"the storage has no {self.zip_name}"
+            return await asyncio.to_thread(_fault_of_zip, archive, deep)
+
+
+async def at_once(work: Callable[[Any], Any], items: Iterable[Any]) -> None:
+    """Await the work for each item, eight at a time; the first error ends it."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(worker())
+    except ExceptionGroup as several:
+        first = several.exceptions[0]
+        raise first if isinstance(first, ObjectStoreError | OSError) else several from several
+
+
+def former_of(manifest: Mapping[str, Any] | None) -> int:
+    """Return a manifest's version; 0 before the first."""
+    return manifest["version"] if manifest else 0
+
+
+def _lists_files(manifest: Mapping[str, Any]) -> bool:
+    files = manifest.get("files")
+    return isinstance(files, list) and all(
+        isinstance(file, dict)
+        and isinstance(file.get("path"), str)
+        and isinstance(file.get("key"), str)
+        and isinstance(file.get("bytes"), int)
+        and isinstance(file.get("sha256"), str)
+        and SHA256.fullmatch(file["sha256"])
+        for file in files
+    )
+
+
+def _fault_of_zip(archive: Path, deep: bool) -> str | None:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            broken = opened.testzip() if deep else None
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        return f"it is not a zip that can be opened ({error})"
+    return f"{broken} in it is damaged" if broken else None
