@@ -35,6 +35,8 @@ class CallbackServer:
     cut_after_recording: int = 0
     refuses: Callable[[dict[str, Any]], bool] = lambda _body: False
     expired: bool = False
+    # What `GET /v1/jobs/{id}/resume` answers; None: this service is too old to have the route.
+    past: dict[str, Any] | None = None
     port: int = 0
     requests: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +49,7 @@ class CallbackServer:
 
     async def start(self) -> None:
         app = web.Application()
+        app.router.add_get("/v1/jobs/{job}/resume", self._resume)
         app.router.add_post("/v1/jobs/{job}/{kind}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -92,6 +95,16 @@ class CallbackServer:
         if kind == "callbacks":
             return web.json_response({"results": results, **about_all})
         return web.json_response({**results[0], **about_all})
+
+    async def _resume(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append("resume")
+        if self.troubles:
+            return self._trouble(request, self.troubles.popleft())
+        if self.past is None:
+            return problem(404, "not_found")
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return problem(401, "token_invalid")
+        return web.json_response(self.past)
 
     def _trouble(self, request: web.Request, trouble: int | str) -> web.StreamResponse:
         if trouble == "cut":
