@@ -21,7 +21,7 @@ def prepare_classification(root: Path) -> Path:
     unknown = sorted(validated.keys() - trained.keys())
     if unknown:
         raise DatasetInvalidError(
-            f"The class {unknown[0]!r} of {name}/ is not in train/; both must have the same classes."
+            f"The class {unknown[0]!r} of {name}/ is not in train/; both need the same classes."
         )
     empty = sorted(one for one, images in trained.items() if not images)
     if empty:

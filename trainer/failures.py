@@ -48,6 +48,8 @@ def explain(error: Exception) -> Exception:
         return OutOfMemoryError(f"The device ran out of memory: {brief(error)}")
     if isinstance(error, NotImplementedError):
         return ParamsInvalidError(f"Ultralytics cannot do that: {brief(error)}")
+    if "BatchNorm" in text or "more than 1 value per channel" in text:
+        return ParamsInvalidError(f"The batch does not fit the data set: {brief(error)}")
     if text.startswith("Dataset '") or "No images found" in text or "No valid images" in text:
         return DatasetInvalidError(f"Ultralytics refuses the data set: {brief(error)}")
     if "NaN" in text:

@@ -30,7 +30,7 @@ class Pace:
     def epoch_started(
         self, now: float, *, epoch: int, epochs: int, batches: int, images: int
     ) -> None:
-        """An epoch of so many images begins; with it, the one before is over, validation and all."""
+        """An epoch of so many images begins; the one before is over, validation and all."""
         if self._began is not None and epoch == self._epoch + 1:
             self._whole.append(now - self._began)
         self._epoch, self._epochs, self._batches, self._images = epoch, epochs, batches, images

@@ -36,7 +36,7 @@ class Plan:
 
 
 def task_named(model: str) -> str | None:
-    """Return the task of an architecture by its name; None for weights, which must be looked into."""
+    """Return the task of an architecture by its name; None for weights: they say it themselves."""
     file = Path(model)
     if file.suffix != ".yaml":
         return None

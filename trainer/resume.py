@@ -1,4 +1,4 @@
-"""Going on where an earlier attempt ended: the newest checkpoint that is whole, or the one before."""
+"""Going on where an earlier attempt ended: at the newest checkpoint that is whole."""
 
 from __future__ import annotations
 
