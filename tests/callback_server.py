@@ -35,8 +35,8 @@ class CallbackServer:
     cut_after_recording: int = 0
     refuses: Callable[[dict[str, Any]], bool] = lambda _body: False
     expired: bool = False
-    # What `GET /v1/jobs/{id}/resume` answers; None: this service is too old to have the route.
-    past: dict[str, Any] | None = None
+    # Whether it has the route `GET /v1/jobs/{id}/resume`, as an older service has not.
+    knows_the_past: bool = False
     port: int = 0
     requests: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -100,11 +100,23 @@ class CallbackServer:
         self.requests.append("resume")
         if self.troubles:
             return self._trouble(request, self.troubles.popleft())
-        if self.past is None:
+        if not self.knows_the_past:
             return problem(404, "not_found")
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return problem(401, "token_invalid")
         return web.json_response(self.past)
+
+    @property
+    def past(self) -> dict[str, Any]:
+        """Where a next attempt may go on, from what was recorded."""
+        damaged = {data["uri"] for data in self.events("checkpoint_damaged")}
+        saved = [data for data in self.events("checkpoint_saved") if data["uri"] not in damaged]
+        newest_first = sorted(saved, key=lambda data: data["epoch"])[::-1]
+        return {
+            "checkpoints": [{"best": None, **data} for data in newest_first[:10]],
+            "epochs_reported": max((data["epoch"] for data in self.events("epoch_end")), default=0),
+            "mlflow_run_id": None,
+        }
 
     def _trouble(self, request: web.Request, trouble: int | str) -> web.StreamResponse:
         if trouble == "cut":

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trainer.configuration import read_configuration
 from trainer.run import run
@@ -19,8 +20,21 @@ def main() -> None:
     codes = []
     for variables in json.load(sys.stdin):
         os.environ.update(variables)
+        if "TERMINATE_BEFORE_VALIDATION" in variables:
+            terminate_before_validation(int(variables["TERMINATE_BEFORE_VALIDATION"]))
         codes.append(run(read_configuration(os.environ), Stop(), leave))
     sys.stdout.write(f"{json.dumps(codes)}\n")
+
+
+def terminate_before_validation(epoch: int) -> None:
+    """Let this process be told to end when the epoch was trained, and is not yet validated."""
+    from ultralytics.utils import callbacks  # noqa: PLC0415 - after the first training set it up
+
+    def terminate(trainer: Any) -> None:
+        if trainer.epoch + 1 == epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    callbacks.default_callbacks["on_train_epoch_end"].append(terminate)
 
 
 def leave(code: int) -> NoReturn:

@@ -146,6 +146,7 @@ class Attempt:
         self.heart.stop()
         heard = self._say_done(ended, run_id)
         if isinstance(ended, Left):
+            self.callbacks.close()  # whatever else goes wrong now, `done` was the last word
             self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
             return EXIT_CODE
         return 0 if heard and isinstance(ended, Succeeded) else 1

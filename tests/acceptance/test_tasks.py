@@ -31,7 +31,7 @@ TASKS = {
 async def trained(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[CallbackServer]]:
     folder = tmp_path_factory.mktemp("tasks")
     (folder / "bucket" / "datasets").mkdir(parents=True)
-    servers = [CallbackServer(job_id=number) for number, _ in enumerate(TASKS, 1)]
+    servers = [CallbackServer(job_id=number) for number in range(1, len(TASKS) + 2)]
     async with AsyncExitStack() as stack:
         for server in servers:
             await server.start()
@@ -42,8 +42,12 @@ async def trained(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[lis
 
 async def train(folder: Path, servers: list[CallbackServer]) -> None:
     environments = [
-        environment(folder, server, task) for server, task in zip(servers, TASKS, strict=True)
+        environment(folder, server, task) for server, task in zip(servers, TASKS, strict=False)
     ]
+    environments.append(
+        environment(folder, servers[-1], "detect")
+        | {"EPOCHS": "5", "TERMINATE_BEFORE_VALIDATION": "2"}
+    )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -55,7 +59,7 @@ async def train(folder: Path, servers: list[CallbackServer]) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await process.communicate(json.dumps(environments).encode())
-    assert output.decode().splitlines()[-1] == json.dumps([0] * len(TASKS)), output.decode()
+    assert output.decode().splitlines()[-1] == json.dumps([0] * len(TASKS) + [143]), output.decode()
 
 
 def environment(folder: Path, server: CallbackServer, task: str) -> dict[str, str]:
@@ -99,3 +103,16 @@ async def test_a_task_trains_and_its_metrics_have_plain_names(
     assert beat["images_per_second"] > 0
     assert beat["eta_seconds"] == 0
     assert 0 < beat["host"]["memory_used"] < beat["host"]["memory_total"]
+
+
+async def test_a_signal_during_a_validation_does_not_wait_for_its_end(
+    trained: list[CallbackServer],
+) -> None:
+    server = trained[-1]
+
+    assert [data["epoch"] for data in server.events("epoch_end")] == [1]
+    saved = server.events("checkpoint_saved")[-1]
+    assert (saved["epoch"], saved["partial"], saved["best"]["epoch"]) == (1, True, 1)
+    assert server.done is not None
+    assert server.done["error"]["code"] == "terminated"
+    assert {one["name"] for one in server.done["artifacts"]} == {"best.pt", "last.pt"}
