@@ -11,6 +11,13 @@ from trainer.failures import brief, code_of, explain, redact
 LONGEST_MESSAGE = 2000
 
 
+# What each code of `Stop` says; nobody wants a cancelled training to be tried again.
+LEFT: dict[str, dict[str, Any]] = {
+    "cancelled": {"message": "The training was cancelled.", "retryable": False},
+    "terminated": {"message": "The training was told to end by a signal.", "retryable": True},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The training went through."""
@@ -50,9 +57,9 @@ def failed(error: Exception) -> Failed:
 
 
 def done_body(
-    ended: Outcome, run_id: str | None, *, cancelled: bool, secrets: list[str]
+    ended: Outcome, run_id: str | None, *, told: str, secrets: list[str]
 ) -> dict[str, Any]:
-    """Return the last callback's body."""
+    """Return the last callback's body; `told` is the code of who asked the trainer to end."""
     body: dict[str, Any] = {"mlflow_run_id": run_id} if run_id else {}
     match ended:
         case Succeeded(metrics, artifacts):
@@ -62,13 +69,7 @@ def done_body(
             error = {"code": code, "message": text, "retryable": retryable}
             return {"status": "failed", **body, **_named(artifacts), "error": error}
         case Left(artifacts):
-            words = "cancelled" if cancelled else "told to end by a signal"
-            code = "cancelled" if cancelled else "terminated"
-            error = {
-                "code": code,
-                "message": f"The training was {words}.",
-                "retryable": not cancelled,
-            }
+            error = {"code": told, **LEFT[told]}
             return {"status": "failed", **body, **_named(artifacts), "error": error}
         case _:
             assert_never(ended)

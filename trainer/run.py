@@ -54,6 +54,8 @@ LEFTOVERS_PATIENCE = 10.0
 # A cancel is often said in the answer to what we have just sent: hear it before the last word.
 HEARING_PATIENCE = 3.0
 LONGEST_MESSAGE = 2000
+# What an earlier process of the same attempt may have left, and this one makes anew.
+SCRATCH = ("dataset", "run", "uploads")
 
 
 def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoReturn]) -> int:
@@ -178,7 +180,7 @@ class Attempt:
         secrets = secrets_in(os.environ)
         if isinstance(ended, Failed) and ended.error is not None:
             self.callbacks.event("traceback", **evidence(ended.error, secrets))
-        body = done_body(ended, run_id, cancelled=self.stop.cancelled, secrets=secrets)
+        body = done_body(ended, run_id, told=self.stop.code, secrets=secrets)
         log.info("done: %s %s", body["status"], body.get("error", ""))
         left = until(DONE_PATIENCE, lambda: self.stop.left(LAST_SECOND))
         try:
@@ -316,7 +318,7 @@ def work_folder(wanted: Path | None) -> Iterator[Path]:
     """Give a scratch folder; one that we made up ourselves is gone afterwards."""
     work = wanted or Path(tempfile.mkdtemp(prefix="epochlog-"))
     work.mkdir(parents=True, exist_ok=True)
-    for leftover in ("dataset", "run"):  # of an earlier process of the same attempt
+    for leftover in SCRATCH:
         shutil.rmtree(work / leftover, ignore_errors=True)
     try:
         yield work
@@ -325,5 +327,6 @@ def work_folder(wanted: Path | None) -> Iterator[Path]:
 
 
 def clean(work: Path, *, made_up: bool) -> None:
-    """Remove a folder that we made up; in somebody else's, only the unpacked data set."""
-    shutil.rmtree(work if made_up else work / "dataset", ignore_errors=True)
+    """Remove a folder that we made up; in somebody else's, only what is large and of no use."""
+    for folder in [work] if made_up else [work / "dataset", work / "uploads"]:
+        shutil.rmtree(folder, ignore_errors=True)

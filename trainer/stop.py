@@ -56,6 +56,11 @@ class Stop:
         """Whether even a finished training no longer counts; a mere signal came too late then."""
         return self.cancelled or self.abandoned
 
+    @property
+    def code(self) -> str:
+        """Who asked; a cancel outranks the signal that so often comes with it."""
+        return "cancelled" if self.cancelled else "terminated"
+
     def left(self, reserve: float = 0.0) -> float:
         """Return the seconds until the grace is over, less those kept for something else."""
         return self._deadline - reserve - time.monotonic()

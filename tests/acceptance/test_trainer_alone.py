@@ -212,6 +212,24 @@ async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
     assert path_of(server.events("checkpoint_saved")[-1]).is_file()
 
 
+async def test_without_a_service_sigterm_still_saves_and_ends_within_its_grace(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+
+    process = await launcher.launch(EPOCHS="500", GRACE_SECONDS="12")
+    await until(lambda: server.events("epoch_end"), seconds=SLOW)
+    await server.stop()
+    process.terminate()
+
+    async with asyncio.timeout(15):
+        assert await process.wait() == 143, launcher.log
+    assert (launcher.bucket / "checkpoints" / "job-7" / "last.pt").is_file()
+    assert (launcher.bucket / "checkpoints" / "job-7" / "attempt-1" / "best.pt").is_file()
+    assert server.done is None
+
+
 async def test_a_cancel_directive_ends_the_training_with_a_checkpoint(launcher: Launcher) -> None:
     launcher.add_shapes()
     server = launcher.server
