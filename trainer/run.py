@@ -126,7 +126,9 @@ class Attempt:
         metrics = self._train(train, plan, storage, recorder, uploads)
         self.stop.hold()
         recorder.phase("upload")
-        self.tracking.artifact(plan.best)
+        for file in (plan.best, plan.folder / "results.csv"):
+            if file.exists():
+                self.tracking.artifact(file)
         artifacts = self.results.store(lambda: self.stop.left(LAST_WORDS_SECONDS))
         return Succeeded(metrics, artifacts)
 

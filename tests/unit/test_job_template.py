@@ -91,7 +91,7 @@ def test_the_trainer_gets_the_variables_that_were_decided_on() -> None:
         "MODEL_NAME": "yolov8n",
         "EPOCHS": "10",
     }
-    younger = {"ATTEMPT": "1", "BUCKET": "runs", "HEARTBEAT_SECONDS": "30"}
+    younger = {"ATTEMPT": "1", "BUCKET": "runs", "HEARTBEAT_SECONDS": "30", "GRACE_SECONDS": "110"}
     assert variables == decided | younger | {"WORK_DIR": "/work", "HOME": "/tmp"}  # noqa: S108
 
 
