@@ -40,6 +40,8 @@ class CallbackServer:
     exchange: str | None = None
     # Tokens of other attempts, which are taken and told to stop.
     older_tokens: frozenset[str] = frozenset()
+    # Whether it has the route `GET /v1/jobs/{id}/resume`, as an older service has not.
+    knows_the_past: bool = False
     port: int = 0
     requests: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -53,6 +55,7 @@ class CallbackServer:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/v1/jobs/{job}/token/renew", self._exchange)
+        app.router.add_get("/v1/jobs/{job}/resume", self._resume)
         app.router.add_post("/v1/jobs/{job}/{kind}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -107,6 +110,28 @@ class CallbackServer:
             return problem(401, "token_expired")
         self.token, self.exchange, self.expired = self.exchange, None, False
         return web.json_response({"callback_token": self.token, "attempt": 1})
+
+    async def _resume(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append("resume")
+        if self.troubles:
+            return self._trouble(request, self.troubles.popleft())
+        if not self.knows_the_past:
+            return problem(404, "not_found")
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            return problem(401, "token_invalid")
+        return web.json_response(self.past)
+
+    @property
+    def past(self) -> dict[str, Any]:
+        """Where a next attempt may go on, from what was recorded."""
+        damaged = {data["uri"] for data in self.events("checkpoint_damaged")}
+        saved = [data for data in self.events("checkpoint_saved") if data["uri"] not in damaged]
+        newest_first = sorted(saved, key=lambda data: data["epoch"])[::-1]
+        return {
+            "checkpoints": [{"best": None, **data} for data in newest_first[:10]],
+            "epochs_reported": max((data["epoch"] for data in self.events("epoch_end")), default=0),
+            "mlflow_run_id": None,
+        }
 
     def _trouble(self, request: web.Request, trouble: int | str) -> web.StreamResponse:
         if trouble == "cut":

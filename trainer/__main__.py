@@ -47,7 +47,7 @@ def main() -> int:
         os._exit(code)
 
     try:
-        leave(run(configuration, Stop(), leave))
+        leave(run(configuration, Stop(configuration.grace_seconds), leave))
     except Exception:
         log.exception("the trainer itself failed")
         leave(1)

@@ -15,6 +15,7 @@ class Standing:
 
     epochs_done: int
     complete: bool
+    is_best: bool = False  # no earlier epoch was better
 
 
 def read_standing(checkpoint: Mapping[str, Any], epochs: int) -> Standing:
@@ -29,7 +30,18 @@ def read_standing(checkpoint: Mapping[str, Any], epochs: int) -> Standing:
                 f"The checkpoint's training ended at {aimed_at} epochs, and {epochs} are wanted."
             )
         return Standing(aimed_at, complete=True)
-    return Standing(epoch + 1, complete=epoch + 1 >= epochs)
+    return Standing(epoch + 1, complete=epoch + 1 >= epochs, is_best=_is_best(checkpoint))
+
+
+def own_fitness(checkpoint: Mapping[str, Any]) -> Any:
+    """Return how fit the checkpoint's own weights are, or None where it does not say."""
+    metrics = checkpoint.get("train_metrics")
+    return metrics.get("fitness") if isinstance(metrics, Mapping) else None
+
+
+def _is_best(checkpoint: Mapping[str, Any]) -> bool:
+    best = checkpoint.get("best_fitness")
+    return best is not None and bool(best == own_fitness(checkpoint))
 
 
 def _epochs_aimed_at(checkpoint: Mapping[str, Any]) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainer.errors import ConfigurationError
+from trainer.stop import GRACE_SECONDS
 
 STORAGE_TYPES = ("local", "s3", "r2")
 # It stands in every log line, so it must not be able to look like another line or record.
@@ -40,6 +41,7 @@ class Configuration:
     resume_from: str | None
     mlflow_uri: str | None
     heartbeat_seconds: float
+    grace_seconds: float
     train_params: str
     work_dir: Path | None
     outbox_dir: Path
@@ -67,6 +69,7 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         resume_from=_optional(environment, "RESUME_FROM"),
         mlflow_uri=_optional(environment, "MLFLOW_TRACKING_URI"),
         heartbeat_seconds=_seconds(environment, "HEARTBEAT_SECONDS", default=30),
+        grace_seconds=_seconds(environment, "GRACE_SECONDS", default=GRACE_SECONDS),
         train_params=_optional(environment, "TRAIN_PARAMS") or "{}",
         work_dir=_folder(environment, "WORK_DIR"),
         outbox_dir=outbox_dir(environment),

@@ -46,6 +46,12 @@ class StorageDeniedError(TrainerError):
     retryable = False
 
 
+class StorageUnreachableError(TrainerError):
+    """The storage did not answer, however often it was asked."""
+
+    code = "storage_unreachable"
+
+
 class StorageUnsupportedError(TrainerError):
     """This trainer cannot speak to that kind of storage yet."""
 
@@ -70,6 +76,18 @@ class ObjectMissingError(TrainerError):
     """There is nothing at that address in the storage."""
 
     code = "error"
+
+
+class ObjectDamagedError(TrainerError):
+    """What the storage gave is not what was written."""
+
+    code = "error"
+
+
+class DiskFullError(TrainerError):
+    """A disk is full."""
+
+    code = "disk_full"
 
 
 class ResumeError(Exception):

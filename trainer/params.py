@@ -11,8 +11,6 @@ from trainer.errors import ParamsInvalidError
 
 BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LONGEST_TEXT = 200
-YOLO_NAME = re.compile(r"(?i)yolo(v?\d+)[a-z]?(-[a-z]+)?")
-TASK_SUFFIXES = {"seg": "segment", "cls": "classify", "pose": "pose", "obb": "obb"}
 
 # Refused, each for the reason a caller is told.
 ELSEWHERE = "the job has its own field for it"
@@ -49,14 +47,6 @@ def _refuse_value(name: str, value: Any) -> None:
     # Several devices run in processes of their own, out of which no epoch would be reported.
     if name == "device" and (isinstance(value, list) or "," in str(value)):
         raise ParamsInvalidError("The parameter device must name one device.")
-
-
-def task_of(model: str) -> str | None:
-    """Return the task that a model's usual name tells; None for a file of somebody's own."""
-    stem = Path(model).name.removesuffix(".pt").removesuffix(".yaml")
-    if not YOLO_NAME.fullmatch(stem):
-        return None
-    return TASK_SUFFIXES.get(stem.rpartition("-")[2], "detect" if "-" not in stem else None)
 
 
 def resolve_model(name: str) -> str:

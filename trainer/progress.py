@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,8 +30,8 @@ class Progress:
         return min(1.0, (self.epoch - 1 + part) / self.epochs)
 
 
-def heartbeat(progress: Progress, gpu: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the body of a timed heartbeat."""
+def heartbeat(progress: Progress, extras: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the body of a timed heartbeat, with what else is known of the machine and the pace."""
     body: dict[str, Any] = {"phase": progress.phase}
     if progress.epoch is not None:
         body |= {
@@ -41,7 +41,7 @@ def heartbeat(progress: Progress, gpu: dict[str, Any] | None = None) -> dict[str
             "batches": progress.batches,
             "progress": round(progress.fraction, 6),
         }
-    return body | ({"gpu": gpu} if gpu else {})
+    return {**body, **(extras or {})}
 
 
 class Heart:
@@ -50,7 +50,7 @@ class Heart:
     def __init__(self, seconds: float, beat: Callable[[dict[str, Any]], None]) -> None:
         """Take the interval (0: never on its own) and where a beat goes."""
         self.progress = Progress()
-        self.gpu: Callable[[], dict[str, Any] | None] = lambda: None
+        self.extras: Callable[[], Mapping[str, Any]] = dict
         self._seconds = seconds
         self._beat = beat
         self._stopped = threading.Event()
@@ -71,6 +71,6 @@ class Heart:
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds):
             try:
-                self._beat(heartbeat(self.progress, self.gpu()))
+                self._beat(heartbeat(self.progress, self.extras()))
             except Exception:
                 log.exception("a heartbeat was missed")

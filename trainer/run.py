@@ -13,31 +13,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, assert_never
+from typing import NoReturn
 
 from trainer.callbacks import Callbacks
 from trainer.configuration import Configuration
 from trainer.dataset import obtain_dataset, ready_dataset
 from trainer.dataset_cache import DatasetCache, default_folder
-from trainer.errors import (
-    DatasetInvalidError,
-    Interrupted,
-    ObjectMissingError,
-    ResumeError,
-    TrainerError,
-)
+from trainer.errors import DatasetInvalidError, Interrupted
+from trainer.failures import evidence, secrets_in
 from trainer.findings import LEVELS
 from trainer.inspection import inspect
 from trainer.offline import offline_environment
-from trainer.params import read_params, resolve_model, task_of
+from trainer.outcomes import Failed, Left, Outcome, Succeeded, done_body, failed
+from trainer.params import read_params, resolve_model
+from trainer.past import Past, Question
+from trainer.plan import Plan, task_named
 from trainer.progress import Heart
-from trainer.recorder import Recorder, artifact
+from trainer.recorder import Recorder
+from trainer.results import Results
+from trainer.resume import Ground, Search
 from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
+from trainer.telemetry import Telemetry
 from trainer.tracking import Tracking, default_uri
-
-if TYPE_CHECKING:
-    from trainer.train import Plan
+from trainer.uploads import OutOfTimeError, Uploads, patiently, until
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +45,19 @@ DONE_PATIENCE = 600.0
 # How long MLflow may take to end; less where somebody waits for us to go.
 TRACKING_PATIENCE = 60.0
 TRACKING_PATIENCE_STOPPED = 5.0
+# How long a failed training may still store what it has reached.
+RESCUE_PATIENCE = 60.0
+# Of the grace, what is kept for the last callbacks, and for the end of the process.
+LAST_WORDS_SECONDS = 6.0
+LAST_SECOND = 1.0
+# How long an attempt waits for the service to hear what earlier ones could not say.
+LEFTOVERS_PATIENCE = 10.0
 # A cancel is often said in the answer to what we have just sent: hear it before the last word.
 HEARING_PATIENCE = 3.0
 LONGEST_MESSAGE = 2000
 MOST_FINDINGS = 10
+# What an earlier process of the same attempt may have left, and this one makes anew.
+SCRATCH = ("dataset", "run", "uploads")
 
 
 def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoReturn]) -> int:
@@ -73,6 +81,7 @@ def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoRetur
             callbacks=callbacks,
             heart=heart,
             tracking=_open_tracking(configuration, callbacks),
+            results=Results(f"checkpoints/job-{configuration.job_id}"),
             work=work,
             exit_with=leave,
         )
@@ -81,31 +90,6 @@ def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoRetur
         code = attempt.end(_outcome_of(attempt))
     callbacks.close()
     return code
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The training went through."""
-
-    metrics: dict[str, float]
-    artifacts: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Something went wrong."""
-
-    code: str
-    message: str
-    retryable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """Somebody asked the trainer to end."""
-
-
-Outcome: TypeAlias = Succeeded | Failed | Left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +101,7 @@ class Attempt:
     callbacks: Callbacks
     heart: Heart
     tracking: Tracking
+    results: Results
     work: Path
     exit_with: Callable[[int], NoReturn]
 
@@ -126,16 +111,14 @@ class Attempt:
         params = read_params(configuration.train_params)
         model = resolve_model(configuration.model_name)
         storage = open_storage(configuration.storage_type, configuration.bucket)
-        recorder = self._recorder(storage)
+        uploads = self._uploads(storage)
+        recorder = self._recorder(uploads)
         root = self._dataset(storage, recorder)
         recorder.phase("prepare")
-        task = task_of(configuration.model_name)
-        self._inspect(root, task, recorder)
-        data = ready_dataset(root, self.work / "data.yaml", task)
         train = _import_train(self.work)
-        plan = train.Plan(
+        plan = Plan(
             model=model,
-            data=data,
+            data=self._prepared(root, task_named(model) or train.task_of(model), recorder),
             epochs=configuration.epochs,
             imgsz=configuration.imgsz,
             batch=configuration.batch,
@@ -143,56 +126,93 @@ class Attempt:
             folder=self.work / "run",
         )
         train.check_arguments(plan)
-        metrics = self._train(train, plan, storage, recorder)
+        self.results.begin(storage, uploads, plan)
+        metrics = self._train(train, plan, storage, recorder, uploads)
         self.stop.hold()
         recorder.phase("upload")
-        return self._upload(plan, metrics, recorder)
+        for file in (plan.best, plan.folder / "results.csv"):
+            if file.exists():
+                self.tracking.artifact(file)
+        artifacts = self.results.store(lambda: self.stop.left(LAST_WORDS_SECONDS))
+        return Succeeded(metrics, artifacts)
 
     def end(self, ended: Outcome) -> int:
         """Tell the service how it went, once; return the exit code."""
         if isinstance(ended, Failed) and self.stop.wanted:
             ended = Left()  # what breaks while it is told to end is no fault of its own
+        ended = self._rescued(ended)
         run_id = self.tracking.run_id
         if isinstance(ended, Left):
-            self.callbacks.flush(HEARING_PATIENCE)
+            self.callbacks.flush(self._at_most(HEARING_PATIENCE))
         else:
             status = "FINISHED" if isinstance(ended, Succeeded) else "FAILED"
-            run_id = self.tracking.finish(status, TRACKING_PATIENCE)
+            run_id = self.tracking.finish(status, self._at_most(TRACKING_PATIENCE))
         if not self.stop.claim():
             threading.Event().wait()  # another thread is ending the process
-        if self.stop.outranks_success:
-            ended = Left()
+        if self.stop.outranks_success and not isinstance(ended, Left):
+            ended = Left(ended.artifacts)
         self.heart.stop()
-        heard = self._say_done(_done_body(ended, run_id, self.stop))
+        heard = self._say_done(ended, run_id)
         if isinstance(ended, Left):
-            self.tracking.finish("KILLED", TRACKING_PATIENCE_STOPPED)
+            self.callbacks.close()  # whatever else goes wrong now, `done` was the last word
+            self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
             return EXIT_CODE
         return 0 if heard and isinstance(ended, Succeeded) else 1
 
     def leave(self) -> NoReturn:
-        """End the process without its main thread: there is nothing to keep, or nobody wants it."""
+        """End the process without its main thread: there is nothing to keep, or no time for it."""
         self.heart.stop()
         if not self.stop.abandoned:
-            self.callbacks.flush(HEARING_PATIENCE)
-            self._say_done(_done_body(Left(), self.tracking.run_id, self.stop))
-        self.tracking.finish("KILLED", TRACKING_PATIENCE_STOPPED)
+            self.callbacks.flush(self._at_most(HEARING_PATIENCE))
+            self._say_done(Left(), self.tracking.run_id)
+        self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
         clean(self.work, made_up=self.configuration.work_dir is None)
         self.exit_with(EXIT_CODE)
 
-    def _say_done(self, body: dict[str, Any]) -> bool:
+    def _rescued(self, ended: Outcome) -> Outcome:
+        """Keep what was trained until then; where the storage failed, it would fail again."""
+        if isinstance(ended, Succeeded) or self.stop.abandoned:
+            return ended
+        if isinstance(ended, Failed) and ended.code.startswith("storage_"):
+            return ended
+        left = until(RESCUE_PATIENCE, lambda: self.stop.left(LAST_WORDS_SECONDS))
+        return replace(ended, artifacts=self.results.rescue(left))
+
+    def _at_most(self, seconds: float) -> float:
+        """Return so many seconds, or what is left of the grace of whoever asked us to end."""
+        return max(0.0, min(seconds, self.stop.left(LAST_SECOND)))
+
+    def _say_done(self, ended: Outcome, run_id: str | None) -> bool:
+        secrets = secrets_in(os.environ)
+        if isinstance(ended, Failed) and ended.error is not None:
+            self.callbacks.event("traceback", **evidence(ended.error, secrets))
+        body = done_body(ended, run_id, told=self.stop.code, secrets=secrets)
         log.info("done: %s %s", body["status"], body.get("error", ""))
-        heard = self.callbacks.done(body, patience=DONE_PATIENCE)
+        left = until(DONE_PATIENCE, lambda: self.stop.left(LAST_SECOND))
+        try:
+            heard = patiently(lambda: self.callbacks.done(body, patience=DONE_PATIENCE), left)
+        except OutOfTimeError:
+            heard = False
         if not heard:
             log.error("the service never took the result")
         return heard
 
-    def _recorder(self, storage: Storage) -> Recorder:
+    def _uploads(self, storage: Storage) -> Uploads:
+        attempt = self.configuration.attempt
+        return Uploads(
+            storage=storage,
+            folder=f"checkpoints/job-{self.configuration.job_id}/attempt-{attempt}",
+            say=self.callbacks.event,
+            aside=self.work / "uploads",
+        )
+
+    def _recorder(self, uploads: Uploads) -> Recorder:
         return Recorder(
-            job_id=self.configuration.job_id,
             callbacks=self.callbacks,
             heart=self.heart,
             tracking=self.tracking,
-            storage=storage,
+            uploads=uploads,
+            telemetry=Telemetry(),
         )
 
     def _dataset(self, storage: Storage, recorder: Recorder) -> Path:
@@ -210,60 +230,60 @@ class Attempt:
             fetched.unpack()
         return fetched.root
 
-    def _inspect(self, root: Path, task: str | None, recorder: Recorder) -> None:
+    def _prepared(self, root: Path, task: str, recorder: Recorder) -> Path:
         """Refuse a data set that cannot be trained on, in words for whoever labelled it."""
-        if self.configuration.dataset_check == "off":
-            return
-        findings = inspect(root, task).findings
-        errors, warnings = findings.total("error"), findings.total("warning")
-        if errors and self.configuration.dataset_check == "errors":
-            raise DatasetInvalidError(findings.sentence("error", MOST_FINDINGS))
-        if errors or warnings:
-            said = [str(one) for level in LEVELS for one in findings.of(level)]
-            recorder.remark("dataset_warnings", count=errors + warnings, first=said[:MOST_FINDINGS])
+        if self.configuration.dataset_check != "off":
+            findings = inspect(root, task).findings
+            errors, warnings = findings.total("error"), findings.total("warning")
+            if errors and self.configuration.dataset_check == "errors":
+                raise DatasetInvalidError(findings.sentence("error", MOST_FINDINGS))
+            if errors or warnings:
+                said = [str(one) for level in LEVELS for one in findings.of(level)]
+                count, first = errors + warnings, said[:MOST_FINDINGS]
+                recorder.remark("dataset_warnings", count=count, first=first)
+        return ready_dataset(root, self.work / "data.yaml", task)
 
     def _train(
-        self, train: ModuleType, plan: Plan, storage: Storage, recorder: Recorder
+        self, train: ModuleType, plan: Plan, storage: Storage, recorder: Recorder, uploads: Uploads
     ) -> dict[str, float]:
-        uri = self.configuration.resume_from
-        metrics: dict[str, float] | None = None
-        if uri is not None:
-            metrics = self._resume(train, plan, storage, recorder, uri)
-        return metrics if metrics is not None else train.train(plan, recorder, self.stop)
+        past = self._past()
+        recorder.epochs_reported = past.epochs_reported
+        if not past.checkpoints:
+            return dict(train.train(plan, recorder, self.stop))
+        search = Search(
+            storage=storage,
+            recorder=recorder,
+            read=lambda file: train.read_checkpoint(file, plan),
+            forget_best=train.forget_best,
+        )
+        ground = search.find(past, self.work / "resume.pt", plan.best)
+        if ground is None:
+            message = "No earlier checkpoint can be continued; the training starts anew."
+            recorder.remark("resume_failed", uri=past.checkpoints[0].uri, message=message)
+            return dict(train.train(plan, recorder, self.stop))
+        uploads.know_best(ground.best, plan.best, ground.standing.epochs_done)
+        return self._resume(train, plan, recorder, ground)
+
+    def _past(self) -> Past:
+        """Return where earlier attempts of this job ended, once all that they said is known."""
+        configuration = self.configuration
+        if configuration.attempt == 1 and configuration.resume_from is None:
+            return Past()
+        self.callbacks.settle_past(LEFTOVERS_PATIENCE)
+        question = Question(self.callbacks.job_url, self.callbacks.bearer)
+        return (question.ask() or Past()).and_from(configuration.resume_from)
 
     def _resume(
-        self, train: ModuleType, plan: Plan, storage: Storage, recorder: Recorder, uri: str
-    ) -> dict[str, float] | None:
-        """Go on from a checkpoint; None where only a start from the first epoch is left."""
-        checkpoint = self.work / "resume.pt"
-        try:
-            storage.fetch_uri(uri, checkpoint)
-            standing = train.read_checkpoint(checkpoint, plan)
-        except (ObjectMissingError, ResumeError) as error:
-            recorder.remark("resume_failed", uri=uri, message=str(error))
-            return None
-        plan.last.parent.mkdir(parents=True, exist_ok=True)
-        self._fetch_best(storage, uri, plan, checkpoint if standing.complete else None)
+        self, train: ModuleType, plan: Plan, recorder: Recorder, ground: Ground
+    ) -> dict[str, float]:
+        standing = ground.standing
         if not standing.complete:
-            plan = replace(plan, resumed_from=uri)
-            return dict(train.resume(plan, checkpoint, standing, recorder, self.stop))
+            plan = replace(plan, resumed_from=ground.uri)
+            return dict(train.resume(plan, ground.file, standing, recorder, self.stop))
         message = f"All {standing.epochs_done} epochs were done already; only validating."
-        recorder.remark("resume_complete", uri=uri, message=message)
-        checkpoint.replace(plan.last)
+        recorder.remark("resume_complete", uri=ground.uri, message=message)
+        ground.file.replace(plan.last)
         return dict(train.finish(plan))
-
-    def _fetch_best(self, storage: Storage, uri: str, plan: Plan, otherwise: Path | None) -> None:
-        """Bring back the best weights so far: no later epoch may be better."""
-        try:
-            storage.fetch_uri(storage.sibling(uri, plan.best.name), plan.best)
-        except ObjectMissingError:
-            if otherwise is not None:
-                shutil.copyfile(otherwise, plan.best)
-
-    def _upload(self, plan: Plan, metrics: dict[str, float], recorder: Recorder) -> Succeeded:
-        self.tracking.artifact(plan.best)
-        files = [plan.best, plan.last]
-        return Succeeded(metrics, [artifact(file.name, recorder.store(file)) for file in files])
 
 
 def _outcome_of(attempt: Attempt) -> Outcome:
@@ -272,32 +292,10 @@ def _outcome_of(attempt: Attempt) -> Outcome:
         return attempt.do()
     except Interrupted:
         return Left()
-    except TrainerError as error:
-        log.exception("the attempt failed: %s", error.code)
-        return Failed(error.code, str(error), error.retryable)
-    except ImportError as error:
-        log.exception("the attempt failed: a library is missing or broken")
-        return Failed("not_installed", f"{type(error).__name__}: {error}", retryable=False)
     except Exception as error:
-        log.exception("the attempt failed")
-        text = " ".join(str(error).split())
-        return Failed("error", f"{type(error).__name__}: {text}", retryable=True)
-
-
-def _done_body(ended: Outcome, run_id: str | None, stop: Stop) -> dict[str, Any]:
-    body: dict[str, Any] = {"mlflow_run_id": run_id} if run_id else {}
-    match ended:
-        case Succeeded(metrics, artifacts):
-            return {"status": "succeeded", **body, "artifacts": artifacts, "metrics": metrics}
-        case Failed(code, message, retryable):
-            error = {"code": code, "message": message[:LONGEST_MESSAGE], "retryable": retryable}
-            return {"status": "failed", **body, "error": error}
-        case Left():
-            words = "cancelled" if stop.cancelled else "told to end by a signal"
-            left = Failed(stop.code, f"The training was {words}.", retryable=not stop.cancelled)
-            return _done_body(left, run_id, stop)
-        case _:
-            assert_never(ended)
+        ended = failed(error)
+        log.exception("the attempt failed: %s", ended.code)
+        return ended
 
 
 def _import_train(work: Path) -> ModuleType:
@@ -329,7 +327,7 @@ def work_folder(wanted: Path | None) -> Iterator[Path]:
     """Give a scratch folder; one that we made up ourselves is gone afterwards."""
     work = wanted or Path(tempfile.mkdtemp(prefix="epochlog-"))
     work.mkdir(parents=True, exist_ok=True)
-    for leftover in ("dataset", "run"):  # of an earlier process of the same attempt
+    for leftover in SCRATCH:
         shutil.rmtree(work / leftover, ignore_errors=True)
     try:
         yield work
@@ -338,5 +336,6 @@ def work_folder(wanted: Path | None) -> Iterator[Path]:
 
 
 def clean(work: Path, *, made_up: bool) -> None:
-    """Remove a folder that we made up; in somebody else's, only the unpacked data set."""
-    shutil.rmtree(work if made_up else work / "dataset", ignore_errors=True)
+    """Remove a folder that we made up; in somebody else's, only what is large and of no use."""
+    for folder in [work] if made_up else [work / "dataset", work / "uploads"]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -15,6 +18,10 @@ from trainer.errors import Interrupted
 log = logging.getLogger(__name__)
 
 EXIT_CODE = 143
+# What a service, a cluster or a person usually gives from SIGTERM to SIGKILL is a little more.
+GRACE_SECONDS = 25.0
+# Of these, the last ones are for a last word where the main thread has not come to it.
+LAST_WORD_SECONDS = 4.0
 
 
 class Stop:
@@ -25,8 +32,11 @@ class Stop:
     the main thread looks here at each batch's end.
     """
 
-    def __init__(self) -> None:
-        """Start with nobody asking."""
+    def __init__(self, grace: float = GRACE_SECONDS) -> None:
+        """Start with nobody asking; who asks will wait for the grace."""
+        self._grace = grace
+        self._last_word = min(LAST_WORD_SECONDS, grace / 4)
+        self._deadline = math.inf
         self.cancelled = False
         self.terminated = False
         self.abandoned = False
@@ -51,6 +61,10 @@ class Stop:
         """Who asked; a cancel outranks the signal that so often comes with it."""
         return "cancelled" if self.cancelled else "terminated"
 
+    def left(self, reserve: float = 0.0) -> float:
+        """Return the seconds until the grace is over, less those kept for something else."""
+        return self._deadline - reserve - time.monotonic()
+
     def listen(self, leave: Callable[[], NoReturn]) -> None:
         """Take SIGTERM and SIGINT; `leave` is called, in another thread, to end the process."""
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -67,6 +81,7 @@ class Stop:
         elif directive == "stop" and not self.abandoned:
             log.warning("the service says that this attempt no longer counts; ending at once")
             self.abandoned = True
+        self._begin_grace()
         os.write(self._ask, b".")
 
     def hold(self) -> None:
@@ -95,11 +110,30 @@ class Stop:
         if self.terminated or os.getpid() != self._process:
             os._exit(EXIT_CODE)
         self.terminated = True
+        self._begin_grace()
         # Nothing here may take a lock (as logging does): the main thread may be holding it.
         os.write(1, f"{signal.Signals(number).name}: the trainer is asked to end\n".encode())
         os.write(self._ask, b".")
 
+    def _begin_grace(self) -> None:
+        if self.wanted and self._deadline == math.inf:
+            self._deadline = time.monotonic() + self._grace
+
     def _attend(self, leave: Callable[[], NoReturn]) -> None:
-        while os.read(self._asked, 1):
-            if (self.abandoned or (self.wanted and not self._holding)) and self.claim():
+        while True:
+            self._wait()
+            late = self.left(self._last_word) <= 0
+            at_once = self.abandoned or (self.wanted and not self._holding)
+            if (at_once or late) and self.claim():
                 leave()
+            if late:
+                return  # the main thread has come to the end, and will say it
+
+    def _wait(self) -> None:
+        """Return when somebody asks for something, or the grace is almost over."""
+        left = self.left(self._last_word)
+        ready, _, _ = select.select(
+            [self._asked], [], [], None if left == math.inf else max(0, left)
+        )
+        if ready:
+            os.read(self._asked, 1)

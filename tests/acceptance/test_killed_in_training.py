@@ -85,7 +85,7 @@ def test_a_killed_trainer_is_retried_from_its_checkpoint(service: ServiceProcess
     assert sorted({*first, *second}) == list(range(1, EPOCHS + 1))
     assert second[0] > 1, "attempt 2 goes on where the checkpoint ends"
     retry = service.wait_for_event(job["id"], "retry_scheduled")
-    assert retry["data"]["checkpoint"].endswith(f"job-{job['id']}/last.pt")
+    assert f"/checkpoints/job-{job['id']}/attempt-1/checkpoint-" in retry["data"]["checkpoint"]
 
 
 def test_without_retries_a_killed_trainer_fails_the_job(service: ServiceProcess) -> None:

@@ -127,7 +127,7 @@ async def test_a_training_outlives_its_service_and_leaves_its_weights_and_its_ru
     phases = [data["phase"] for data in server.events("phase_started")]
     assert phases == ["fetch_dataset", "unpack_dataset", "prepare", "train", "upload"]
     assert [data["epoch"] for data in server.events("epoch_end")] == [1, 2]
-    assert [data["epoch"] for data in server.events("checkpoint_saved")] == [1, 2]
+    assert [data["epoch"] for data in server.events("checkpoint_saved")][-1] == 2
     assert {"mAP50", "train_box_loss"} <= server.events("epoch_end")[0]["metrics"].keys()
     assert [body["seq"] for body in server.records] == list(range(1, len(server.records) + 1))
     timed = [body for body in server.of_kind("heartbeat") if "phase" in body]
@@ -145,30 +145,39 @@ async def test_a_training_outlives_its_service_and_leaves_its_weights_and_its_ru
     assert_every_line_is_traced(launcher)
 
 
-async def test_a_killed_training_goes_on_in_the_next_epoch_and_a_finished_one_only_validates(
+async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whole(
     launcher: Launcher,
 ) -> None:
     launcher.add_shapes()
     server = launcher.server
-    process = await launcher.launch(EPOCHS="4")
-    await until(lambda: server.events("checkpoint_saved"), seconds=SLOW)
+    server.knows_the_past = True
+    process = await launcher.launch(EPOCHS="5")
+    await until(lambda: len(server.events("checkpoint_saved")) > 1, seconds=SLOW)
     process.kill()
     await ended(process)
-    reached = server.events("checkpoint_saved")[-1]
+    *_, whole, damaged = server.events("checkpoint_saved")
+    with path_of(damaged).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damaged")
+    reported = server.events("epoch_end")[-1]["epoch"]
     first = len(server.records)
 
-    process = await launcher.launch(EPOCHS="4", ATTEMPT="2", RESUME_FROM=reached["uri"])
+    process = await launcher.launch(EPOCHS="5", ATTEMPT="2")
 
     assert await ended(process) == 0, launcher.log
     assert server.events("resume_failed") == []
+    assert [data["uri"] for data in server.events("checkpoint_damaged")] == [damaged["uri"]]
     again = [body["data"] for body in server.records[first:] if body.get("type") == "epoch_end"]
-    assert [data["epoch"] for data in again] == list(range(reached["epoch"] + 1, 5))
-    assert server.events("training_started")[-1]["resumed_from"] == reached["uri"]
-    assert server.done is not None
-    assert server.done["status"] == "succeeded"
+    assert [data["epoch"] for data in again] == list(range(whole["epoch"] + 1, 6))
+    redone = [data["epoch"] for data in again if data.get("redone")]
+    assert redone == list(range(whole["epoch"] + 1, reported + 1))
+    assert server.events("training_started")[-1]["resumed_from"] == whole["uri"]
+    assert server.of_kind("done")[-1]["status"] == "succeeded"
+    # Nothing of the first attempt was touched by the second one.
+    assert hashlib.sha256(path_of(whole).read_bytes()).hexdigest() == whole["sha256"]
 
     second = len(server.records)
-    process = await launcher.launch(EPOCHS="4", ATTEMPT="3", RESUME_FROM=reached["uri"])
+    process = await launcher.launch(EPOCHS="5", ATTEMPT="3")
 
     assert await ended(process) == 0, launcher.log
     types = [body["type"] for body in server.records[second:] if "type" in body]
@@ -194,12 +203,31 @@ async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
     process.terminate()
 
     assert await ended(process) == 143, launcher.log
+    assert server.events("checkpoint_damaged")[0]["uri"] == damaged.as_uri()
     assert server.events("resume_failed")[0]["uri"] == damaged.as_uri()
     done = server.done
     assert done is not None
     assert (done["status"], done["error"]["code"]) == ("failed", "terminated")
     assert done["error"]["retryable"] is True
     assert path_of(server.events("checkpoint_saved")[-1]).is_file()
+
+
+async def test_without_a_service_sigterm_still_saves_and_ends_within_its_grace(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+
+    process = await launcher.launch(EPOCHS="500", GRACE_SECONDS="12")
+    await until(lambda: server.events("epoch_end"), seconds=SLOW)
+    await server.stop()
+    process.terminate()
+
+    async with asyncio.timeout(15):
+        assert await process.wait() == 143, launcher.log
+    assert (launcher.bucket / "checkpoints" / "job-7" / "last.pt").is_file()
+    assert (launcher.bucket / "checkpoints" / "job-7" / "attempt-1" / "best.pt").is_file()
+    assert server.done is None
 
 
 async def test_a_cancel_directive_ends_the_training_with_a_checkpoint(launcher: Launcher) -> None:

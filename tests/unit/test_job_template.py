@@ -94,7 +94,7 @@ def test_the_trainer_gets_the_variables_that_were_decided_on() -> None:
     for name in ("write_access_key_id", "write_secret_access_key"):
         optional = {"name": "r2-credentials", "key": name, "optional": True}
         decided[f"R2_{name.upper()}"] = {"secretKeyRef": optional}
-    younger = {"ATTEMPT": "1", "BUCKET": "runs", "HEARTBEAT_SECONDS": "30"}
+    younger = {"ATTEMPT": "1", "BUCKET": "runs", "HEARTBEAT_SECONDS": "30", "GRACE_SECONDS": "110"}
     assert variables == decided | younger | {"WORK_DIR": "/work", "HOME": "/tmp"}  # noqa: S108
 
 
@@ -185,10 +185,14 @@ def test_with_signed_addresses_no_key_of_the_store_enters_the_pod() -> None:
 
 
 def test_the_headers_of_the_traces_are_a_secret() -> None:
-    headers = {"OTEL_EXPORTER_OTLP_HEADERS": "api-key=of the service's own"}
-    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://otel.example.org"}
-
-    variables = variables_of(rendered(launch(**headers, **endpoint)))
+    variables = variables_of(
+        rendered(
+            launch(
+                OTEL_EXPORTER_OTLP_HEADERS="api-key=of the service's own",
+                OTEL_EXPORTER_OTLP_ENDPOINT="https://otel.example.org",
+            )
+        )
+    )
 
     assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://otel.example.org"
     assert "OTEL_EXPORTER_OTLP_HEADERS" not in variables

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from trainer.errors import Interrupted, ObjectMissingError, ResumeError, Storage
 from trainer.logs import LineFormatter, Stamper
 from trainer.metrics import tidy, tidy_name
 from trainer.progress import Heart, Progress, heartbeat
-from trainer.stop import Stop
+from trainer.stop import GRACE_SECONDS, Stop
 from trainer.storage import LocalStorage, open_storage
 from trainer.tracking import artifact_location, default_uri
 
@@ -123,7 +124,7 @@ def test_a_timed_heartbeat_says_the_epoch_that_is_running() -> None:
 
 
 def test_outside_of_training_a_heartbeat_has_no_epoch() -> None:
-    assert heartbeat(Progress("upload"), {"memory_used": 1}) == {
+    assert heartbeat(Progress("upload"), {"gpu": {"memory_used": 1}}) == {
         "phase": "upload",
         "gpu": {"memory_used": 1},
     }
@@ -157,10 +158,10 @@ def leaving() -> Leaving:
 
 
 @pytest.fixture
-def stop(leaving: Leaving) -> Iterator[Stop]:
+def stop(request: pytest.FixtureRequest, leaving: Leaving) -> Iterator[Stop]:
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
-    stop = Stop()
+    stop = Stop(getattr(request, "param", GRACE_SECONDS))
     stop.listen(leaving)
     yield stop
     for number, handler in before.items():
@@ -196,6 +197,42 @@ def test_with_something_to_keep_the_end_of_the_batch_is_waited_for(
     assert (stop.code, stop.outranks_success) == ("cancelled", True)
     assert not leaving.left.wait(0.05)
     assert stop.claim()
+
+
+def test_as_long_as_nobody_asks_there_is_all_the_time(stop: Stop) -> None:
+    assert stop.left(5) == math.inf
+
+
+def test_the_grace_begins_with_who_asks_first(stop: Stop) -> None:
+    stop.hold()
+    stop.hear("cancel")
+    first = stop.left()
+    signal.raise_signal(signal.SIGTERM)
+
+    assert GRACE_SECONDS - 5 < stop.left() <= first <= GRACE_SECONDS
+    assert stop.left(5) < stop.left() - 4
+
+
+@pytest.mark.parametrize("stop", [0.2], indirect=True)
+def test_a_main_thread_that_does_not_come_to_its_end_is_not_waited_for(
+    stop: Stop, leaving: Leaving
+) -> None:
+    stop.hold()
+    signal.raise_signal(signal.SIGTERM)
+
+    assert leaving.left.wait(5)
+    assert not stop.claim()
+
+
+@pytest.mark.parametrize("stop", [0.2], indirect=True)
+def test_a_main_thread_that_is_at_its_end_says_its_last_word_itself(
+    stop: Stop, leaving: Leaving
+) -> None:
+    stop.hold()
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.claim()
+
+    assert not leaving.left.wait(0.5)
 
 
 def test_a_directive_to_stop_waits_for_nothing(stop: Stop, leaving: Leaving) -> None:

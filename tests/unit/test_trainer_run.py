@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from trainer.errors import NanLossError
-from trainer.run import Failed, _outcome_of
+from trainer.outcomes import Failed
+from trainer.run import _outcome_of
 
 
 class Attempt:

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.errors import Interrupted, StorageDeniedError
+from trainer.plan import Plan
+from trainer.results import Results
+from trainer.storage import LocalStorage, Stored
+from trainer.uploads import Best, OutOfTimeError, Uploads, patiently, until
+
+FOREVER = 30.0
+
+
+class Gate(LocalStorage):
+    """A bucket whose writes wait until they are let through, or fail as they are told to."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.open = threading.Event()
+        self.open.set()
+        self.failures: list[Exception] = []
+        self.keys: list[str] = []
+
+    def store(self, source: Path, key: str) -> Stored:
+        assert self.open.wait(FOREVER)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.keys.append(key)
+        return super().store(source, key)
+
+
+class Training:
+    """Writes its weights in place, as ultralytics does, and hands them over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = Gate(folder / "bucket")
+        self.said: list[tuple[str, dict[str, Any]]] = []
+        self.last, self.best = folder / "last.pt", folder / "best.pt"
+        self.aside = folder / "aside"
+        self.uploads = Uploads(
+            storage=self.storage,
+            folder="job/attempt-2",
+            say=lambda kind, **data: self.said.append((kind, data)),
+            aside=self.aside,
+        )
+
+    def epoch(self, number: int, *, better: bool = False, settle: bool = True) -> None:
+        self.last.write_text(f"last {number}")
+        if better:
+            self.best.write_text(f"best of epoch {number:03}" + "!" * number)
+        self.uploads.offer(number, self.last, self.best)
+        if settle:
+            self.settle()
+
+    def settle(self) -> None:
+        assert self.uploads.settle(until(FOREVER, lambda: FOREVER))
+
+    def saved(self) -> list[dict[str, Any]]:
+        return [data for kind, data in self.said if kind == "checkpoint_saved"]
+
+    def content(self, uri: str) -> str:
+        return Path(uri.removeprefix("file://")).read_text()
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    return Training(tmp_path)
+
+
+def test_each_checkpoint_is_named_with_its_hash_and_the_best_so_far(training: Training) -> None:
+    training.epoch(1, better=True)
+    training.epoch(2)
+
+    first, second = training.saved()
+    assert (first["epoch"], first["best"]["epoch"]) == (1, 1)
+    assert second["sha256"] == hashlib.sha256(b"last 2").hexdigest()
+    assert second["best"] == first["best"]
+    assert training.storage.keys == [
+        "job/attempt-2/best.pt",
+        "job/attempt-2/checkpoint-1.pt",
+        "job/attempt-2/checkpoint-0.pt",
+    ]
+    assert list(training.aside.iterdir()) == []
+
+
+def test_what_the_log_named_last_outlives_the_writing_of_the_next(training: Training) -> None:
+    for number in range(1, 6):
+        training.epoch(number, better=number != 3)
+        saved = training.saved()
+        for one in saved[-2:]:
+            assert training.content(one["uri"]) == f"last {one['epoch']}"
+        best = saved[-1]["best"]
+        assert training.content(best["uri"]).startswith(f"best of epoch {best['epoch']:03}")
+        before = saved[-2:][0]["best"]
+        assert training.content(before["uri"]).startswith(f"best of epoch {before['epoch']:03}")
+
+
+def test_the_training_never_waits_and_only_the_newest_waiting_checkpoint_is_sent(
+    training: Training,
+) -> None:
+    training.storage.open.clear()
+    training.epoch(1, better=True, settle=False)
+    training.epoch(2, better=True, settle=False)
+    for number in range(3, 10):
+        training.epoch(number, settle=False)
+    training.last.write_text("written over meanwhile")
+    assert not training.uploads.settle(lambda: 0)
+    training.storage.open.set()
+    training.settle()
+
+    assert [data["epoch"] for data in training.saved()][-1] == 9
+    assert len(training.saved()) <= 2
+    newest = training.saved()[-1]
+    assert training.content(newest["uri"]) == "last 9"
+    assert newest["best"]["epoch"] == 2, "the best weights of one that was not sent come along"
+    assert list(training.aside.iterdir()) == []
+
+
+def test_a_failed_upload_is_said_and_its_best_weights_go_with_the_next(training: Training) -> None:
+    training.storage.failures = [OSError(errno.ENOSPC, "No space left on device")]
+    training.epoch(1, better=True)
+    training.epoch(2)
+
+    (kind, data), *_ = training.said
+    assert (kind, data["epoch"], data["code"]) == ("checkpoint_failed", 1, "disk_full")
+    (saved,) = training.saved()
+    assert (saved["epoch"], saved["best"]["epoch"]) == (2, 1)
+
+
+def test_a_checkpoint_that_cannot_be_copied_is_said_and_harms_nothing(training: Training) -> None:
+    training.aside.write_text("a file is in the way")
+    training.epoch(1)
+
+    assert [kind for kind, _ in training.said] == ["checkpoint_failed"]
+
+
+def test_a_resumed_training_names_the_best_weights_where_they_lie(training: Training) -> None:
+    training.best.write_text("brought back")
+    known = Best(uri="file:///attempt-1/best.pt", sha256="ab", bytes=12, epoch=3)
+    training.uploads.know_best(known, training.best, 4)
+    training.epoch(5)
+
+    assert training.saved()[0]["best"] == known.named()
+    assert training.storage.keys == ["job/attempt-2/checkpoint-1.pt"]
+
+
+def test_best_weights_that_are_nowhere_yet_are_sent_under_their_own_epoch(
+    training: Training,
+) -> None:
+    training.best.write_text("the checkpoint itself")
+    training.uploads.know_best(None, training.best, 4)
+    training.epoch(5)
+
+    assert training.saved()[0]["best"]["epoch"] == 4
+
+
+def test_what_takes_too_long_is_left_alone() -> None:
+    hold = threading.Event()
+
+    with pytest.raises(OutOfTimeError):
+        patiently(lambda: hold.wait(FOREVER), until(0.05, lambda: FOREVER))
+    hold.set()
+
+
+def test_what_fails_in_another_thread_fails_here() -> None:
+    def fail() -> None:
+        raise StorageDeniedError
+
+    with pytest.raises(StorageDeniedError):
+        patiently(fail, lambda: FOREVER)
+    assert patiently(lambda: 7, lambda: FOREVER) == 7
+
+
+@pytest.fixture
+def results(training: Training, tmp_path: Path) -> Results:
+    plan = Plan(
+        model="m", data=tmp_path, epochs=1, imgsz=32, batch=1, params={}, folder=tmp_path / "run"
+    )
+    plan.last.parent.mkdir(parents=True)
+    plan.last.write_text("last")
+    plan.best.write_text("best")
+    results = Results("job")
+    results.begin(training.storage, training.uploads, plan)
+    return results
+
+
+def left(seconds: float) -> Callable[[], float]:
+    return until(seconds, lambda: FOREVER)
+
+
+def test_the_results_lie_under_the_jobs_own_names(training: Training, results: Results) -> None:
+    stored = results.store(left(FOREVER))
+
+    assert [one["name"] for one in stored] == ["best.pt", "last.pt"]
+    assert training.storage.keys == ["job/best.pt", "job/last.pt"]
+
+
+def test_storage_that_is_denied_at_the_end_fails_the_training(
+    training: Training, results: Results
+) -> None:
+    training.storage.failures = [StorageDeniedError()]
+    with pytest.raises(StorageDeniedError):
+        results.store(left(FOREVER))
+
+    training.storage.failures = [StorageDeniedError()]
+    assert results.rescue(left(FOREVER)) == []
+
+
+def test_results_wait_no_longer_than_there_is_time(training: Training, results: Results) -> None:
+    training.storage.open.clear()
+    began = time.monotonic()
+
+    with pytest.raises(Interrupted):
+        results.store(left(0.05))
+    assert results.rescue(left(0.05)) == []
+    assert time.monotonic() - began < FOREVER / 2
+    training.storage.open.set()
+
+
+def test_before_a_training_there_is_nothing_to_rescue() -> None:
+    assert Results("job").rescue(left(1)) == []

@@ -1,0 +1,61 @@
+"""What a training leaves in the storage at its end: best.pt and last.pt, whatever the end is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from trainer.errors import Interrupted
+from trainer.plan import Plan
+from trainer.storage import Storage
+from trainer.uploads import OutOfTimeError, Uploads, artifact, patiently
+
+log = logging.getLogger(__name__)
+
+Left = Callable[[], float]
+
+
+class Results:
+    """Stores the weights under the job's own names, once the checkpoints are through."""
+
+    def __init__(self, folder: str) -> None:
+        """Take the folder of keys; there is nothing to store yet."""
+        self._folder = folder
+        self._of: tuple[Storage, Uploads, Plan] | None = None
+
+    def begin(self, storage: Storage, uploads: Uploads, plan: Plan) -> None:
+        """A training begins, which will write these files."""
+        self._of = (storage, uploads, plan)
+
+    def store(self, left: Left) -> list[dict[str, Any]]:
+        """Store all of it and name it; raise Interrupted where no time is left for that."""
+        try:
+            return self._stored(left)
+        except OutOfTimeError as error:
+            raise Interrupted from error
+
+    def rescue(self, left: Left) -> list[dict[str, Any]]:
+        """Store what a training that does not end well has reached, as far as that goes."""
+        try:
+            return self._stored(left)
+        except Exception as error:
+            log.warning("the weights were not stored: %s", error)
+            return []
+
+    def _stored(self, left: Left) -> list[dict[str, Any]]:
+        if self._of is None:
+            return []
+        storage, uploads, plan = self._of
+        if not uploads.settle(left):
+            raise OutOfTimeError
+        if not plan.last.exists():
+            return []
+        files = [file for file in (plan.best, plan.last) if file.exists()]
+        return patiently(
+            lambda: [
+                artifact(file.name, storage.store(file, f"{self._folder}/{file.name}"))
+                for file in files
+            ],
+            left,
+        )
