@@ -23,13 +23,13 @@ from typing import Any
 
 from trainer.callbacks import Callbacks
 from trainer.dataset import prepare_dataset
+from trainer.local_storage import LocalStorage
 from trainer.offline import offline_environment
 from trainer.plan import Plan
 from trainer.progress import Heart
 from trainer.recorder import Recorder
 from trainer.shapes import write_shapes
 from trainer.stop import Stop
-from trainer.storage import LocalStorage
 from trainer.telemetry import Telemetry
 from trainer.tracking import Tracking
 from trainer.unpack import unpack

@@ -14,12 +14,22 @@ from trainer.errors import ConfigurationError
 from trainer.stop import GRACE_SECONDS
 
 STORAGE_TYPES = ("local", "s3", "r2")
+STORAGE_ACCESSES = ("keys", "presigned")
 # It stands in every log line, so it must not be able to look like another line or record.
 TRACE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SMALLEST_IMAGE = 32  # the coarsest stride of the YOLO family
 AUTO_BATCH = -1  # ultralytics then measures the GPU itself
 DATASET_CHECKS = ("errors", "warn", "off")
 CACHE_BYTES = 20 * 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageKeys:
+    """Credentials of the object store: one to read with, and one to write with."""
+
+    read: tuple[str, str] | None = field(default=None, repr=False)
+    write: tuple[str, str] | None = field(default=None, repr=False)
+    """An access key's id and its secret; None leaves it to what every S3 client looks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +42,9 @@ class Configuration:
     base_url: str
     token: str = field(repr=False)
     storage_type: str
+    storage_access: str
+    storage_endpoint: str | None
+    storage_keys: StorageKeys
     bucket: str
     dataset_id: str
     model_name: str
@@ -60,6 +73,9 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         base_url=_base_url(environment),
         token=_text(environment, "CALLBACK_TOKEN"),
         storage_type=_storage_type(environment),
+        storage_access=_storage_access(environment),
+        storage_endpoint=_storage_endpoint(environment),
+        storage_keys=_storage_keys(environment),
         bucket=_text(environment, "BUCKET"),
         dataset_id=_text(environment, "DATASET_ID"),
         model_name=_text(environment, "MODEL_NAME"),
@@ -164,6 +180,46 @@ def outbox_dir(environment: Mapping[str, str]) -> Path:
         return named
     work = _folder(environment, "WORK_DIR")
     return (work or Path(tempfile.gettempdir()) / f"epochlog-{os.getuid()}") / "outbox"
+
+
+def _storage_access(environment: Mapping[str, str]) -> str:
+    value = _optional(environment, "STORAGE_ACCESS") or STORAGE_ACCESSES[0]
+    if value not in STORAGE_ACCESSES:
+        accesses = ", ".join(STORAGE_ACCESSES)
+        raise ConfigurationError(
+            f"The variable STORAGE_ACCESS must be one of {accesses}, not {value!r}."
+        )
+    return value
+
+
+def _storage_endpoint(environment: Mapping[str, str]) -> str | None:
+    value = _optional(environment, "R2_ENDPOINT")
+    by_keys = _storage_access(environment) == "keys" and _storage_type(environment) == "r2"
+    if value is None and by_keys:
+        raise ConfigurationError("The variable R2_ENDPOINT is missing: STORAGE_TYPE is r2.")
+    if value is not None and urlsplit(value).scheme not in {"http", "https"}:
+        raise ConfigurationError(
+            f"The variable R2_ENDPOINT must be an http:// or https:// address, not {value!r}."
+        )
+    return value
+
+
+def _storage_keys(environment: Mapping[str, str]) -> StorageKeys:
+    read = _key_pair(environment, "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+    write = _key_pair(environment, "R2_WRITE_ACCESS_KEY_ID", "R2_WRITE_SECRET_ACCESS_KEY")
+    return StorageKeys(read=read, write=write or read)
+
+
+def _key_pair(environment: Mapping[str, str], key: str, secret: str) -> tuple[str, str] | None:
+    pair = (_optional(environment, key), _optional(environment, secret))
+    match pair:
+        case (str(found), str(its_secret)):
+            return found, its_secret
+        case (None, None):
+            return None
+        case _:
+            missing = key if pair[0] is None else secret
+            raise ConfigurationError(f"The variable {missing} is missing beside its other half.")
 
 
 def _dataset_check(environment: Mapping[str, str]) -> str:

@@ -52,13 +52,6 @@ class StorageUnreachableError(TrainerError):
     code = "storage_unreachable"
 
 
-class StorageUnsupportedError(TrainerError):
-    """This trainer cannot speak to that kind of storage yet."""
-
-    code = "storage_unsupported"
-    retryable = False
-
-
 class OutOfMemoryError(TrainerError):
     """The machine ran out of memory."""
 

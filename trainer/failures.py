@@ -6,6 +6,7 @@ import errno
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from trainer.dataset_errors import explain_dataset_error
@@ -58,6 +59,17 @@ def explain(error: Exception) -> Exception:
     if "NaN" in text:
         return NanLossError(f"The loss is no longer a finite number: {brief(error)}")
     return error
+
+
+@contextmanager
+def full_disks_named() -> Iterator[None]:
+    """Raise DiskFullError for what fails because a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise DiskFullError(f"A disk is full: {brief(error)}") from error
 
 
 def code_of(error: BaseException) -> str:

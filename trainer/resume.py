@@ -62,9 +62,7 @@ class Search:
         return None
 
     def _fetch(self, uri: str, sha256: str | None, target: Path) -> None:
-        stored = self._storage.fetch_uri(uri, target)
-        if sha256 is not None and stored.sha256 != sha256:
-            raise ObjectDamagedError(f"{uri} is not what was written: its SHA-256 differs.")
+        self._storage.fetch_uri(uri, target, sha256=sha256)
 
     def _fetch_best(
         self, checkpoint: Checkpoint, standing: Standing, file: Path, best: Path

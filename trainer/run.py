@@ -110,7 +110,7 @@ class Attempt:
         configuration = self.configuration
         params = read_params(configuration.train_params)
         model = resolve_model(configuration.model_name)
-        storage = open_storage(configuration.storage_type, configuration.bucket)
+        storage = open_storage(configuration, self.callbacks.job_url, self.callbacks.bearer)
         uploads = self._uploads(storage)
         recorder = self._recorder(uploads)
         root = self._dataset(storage, recorder)

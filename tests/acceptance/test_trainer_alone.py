@@ -269,11 +269,10 @@ async def test_a_zip_that_would_write_elsewhere_is_refused_by_name(launcher: Lau
     [
         ({"DATASET_ID": "gone"}, "dataset_missing", "gone.zip"),
         ({"DATASET_ID": "../shapes"}, "dataset_invalid", "../shapes"),
-        ({"STORAGE_TYPE": "s3"}, "storage_unsupported", "s3"),
         ({"TRAIN_PARAMS": '{"project": "x"}'}, "params_invalid", "project"),
         ({"MODEL_NAME": "gone.pt"}, "params_invalid", "gone.pt"),
     ],
-    ids=["no zip", "no plain id", "storage", "params", "weights"],
+    ids=["no zip", "no plain id", "params", "weights"],
 )
 async def test_what_cannot_be_trained_is_said_in_words_and_not_tried_again(
     launcher: Launcher, change: dict[str, str], code: str, words: str

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from trainer.dataset import fetch_dataset, prepare_dataset
 from trainer.errors import DatasetInvalidError, DatasetMissingError
+from trainer.local_storage import LocalStorage
 from trainer.shapes import write_shapes
-from trainer.storage import LocalStorage
 from trainer.unpack import Limits, unpack
 
 GOOD = {"train": "images/train", "val": "images/val", "names": ["a", "b"]}

@@ -8,9 +8,10 @@ import pytest
 
 from trainer.checkpoint import Standing, own_fitness, read_standing
 from trainer.errors import ResumeError, StorageDeniedError
+from trainer.local_storage import LocalStorage
 from trainer.past import Checkpoint, Past, read_past
 from trainer.resume import Search
-from trainer.storage import LocalStorage, Stored
+from trainer.storage import Stored
 from trainer.uploads import Best
 
 ARGUMENTS = {"epochs": 5}
@@ -134,7 +135,7 @@ def test_within_the_first_epoch_nothing_is_the_best(earlier: Earlier) -> None:
 
 def test_storage_that_is_denied_is_no_reason_to_start_anew(earlier: Earlier) -> None:
     class Denied(LocalStorage):
-        def fetch_uri(self, uri: str, target: Path) -> Stored:
+        def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
             raise StorageDeniedError
 
     earlier.search._storage = Denied(earlier.folder)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from trainer.errors import Interrupted, StorageDeniedError
+from trainer.local_storage import LocalStorage
 from trainer.plan import Plan
 from trainer.results import Results
-from trainer.storage import LocalStorage, Stored
+from trainer.storage import Stored
 from trainer.uploads import Best, OutOfTimeError, Uploads, patiently, until
 
 FOREVER = 30.0

@@ -1,0 +1,75 @@
+"""A folder as the bucket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from trainer.errors import ObjectMissingError, StorageDeniedError
+from trainer.failures import full_disks_named
+from trainer.storage import Stored, copy, refuse_other
+
+
+class LocalStorage:
+    """Objects as files."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the bucket's folder."""
+        self._root = root.absolute()
+
+    def fetch(self, key: str, target: Path, *, sha256: str | None = None) -> Stored:
+        """Copy an object to a file."""
+        return self._copy_in(self._root / key, target, sha256)
+
+    def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
+        """Copy what a file:// URI names."""
+        return self._copy_in(_path_of(uri), target, sha256)
+
+    def store(self, source: Path, key: str) -> Stored:
+        """Write a file under a key, by way of a temporary name beside it."""
+        target = self._root / key
+        with _denials(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            digest, size = copy_whole(source, target)
+        return Stored(target.as_uri(), digest, size)
+
+    def _copy_in(self, source: Path, target: Path, sha256: str | None) -> Stored:
+        with _denials(source):
+            if not source.is_file():
+                raise ObjectMissingError(f"There is no {source} in the storage.")
+            digest, size = copy_whole(source, target, sha256)
+        return Stored(source.as_uri(), digest, size)
+
+
+def copy_whole(source: Path, target: Path, sha256: str | None = None) -> tuple[str, int]:
+    """Copy a file so that the target is the old or the new one; return its SHA-256 and length."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with source.open("rb") as reader, part.open("wb") as writer:
+            digest, size = copy(reader, writer)
+            writer.flush()
+            os.fsync(writer.fileno())
+        refuse_other(str(source), digest, sha256)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return digest, size
+
+
+def _path_of(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        raise ObjectMissingError(f"Local storage cannot read {uri}; it needs file:///… .")
+    return Path(unquote(parts.path))
+
+
+@contextmanager
+def _denials(path: Path) -> Iterator[None]:
+    try:
+        with full_disks_named():
+            yield
+    except PermissionError as error:
+        raise StorageDeniedError(f"The storage refused access to {path}.") from error

@@ -1,0 +1,160 @@
+"""A bucket of an S3-compatible store, by access keys: the only file that knows boto3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
+
+from trainer.configuration import StorageKeys
+from trainer.errors import ObjectMissingError, StorageDeniedError
+from trainer.s3_uri import key_in, uri_of
+from trainer.storage import CHUNK, Stored
+from trainer.transfer import Opened, Pace, PassingError, digest_of, download, persistently
+
+PART = 64 * CHUNK
+AT_ONCE = 4
+# A signature names a region; stores other than AWS take any, and R2 calls its only one `auto`.
+REGION = "us-east-1"
+# Ours is the one place that tries again: it also goes on in the middle of an object.
+NO_RETRIES = {"total_max_attempts": 1}
+
+MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+CHANGED = frozenset({"412", "416", "PreconditionFailed", "InvalidRange"})
+PASSING = frozenset(
+    {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "Throttling"}
+)
+WORDS = {
+    "NoSuchBucket": "there is no such bucket; BUCKET and R2_ENDPOINT are to be checked",
+    "InvalidAccessKeyId": "it does not know the access key; R2_ACCESS_KEY_ID is to be checked",
+    "SignatureDoesNotMatch": "the secret is not that of the key; R2_SECRET_ACCESS_KEY is wrong",
+    "RequestTimeTooSkewed": "this machine's clock is wrong by more than it allows",
+    "RequestExpired": "this machine's clock is wrong by more than it allows",
+    "AccessDenied": "the key may not do that; its permissions are to be checked",
+    "403": "the key may not do that; key, secret and permissions are to be checked",
+}
+
+
+class S3Storage:
+    """Objects of one bucket, read with one key and written with another."""
+
+    def __init__(
+        self, *, bucket: str, endpoint: str | None, keys: StorageKeys, part: int = PART
+    ) -> None:
+        """Take the bucket; above `part` bytes an object is sent in parts of that size."""
+        self._bucket = bucket
+        self._reading = _client(endpoint, keys.read)
+        self._writing = _client(endpoint, keys.write) if keys.write != keys.read else self._reading
+        self._sending = TransferConfig(
+            multipart_threshold=part, multipart_chunksize=part, max_concurrency=AT_ONCE
+        )
+
+    def fetch(self, key: str, target: Path, *, sha256: str | None = None) -> Stored:
+        """Copy an object to a file, going on where the line broke."""
+        uri = uri_of(self._bucket, key)
+
+        @contextmanager
+        def open_at(start: int, etag: str | None) -> Iterator[Opened]:
+            with self._explained("read", uri):
+                yield self._opened(key, start, etag)
+
+        digest, size = download(uri, open_at, target, sha256)
+        return Stored(uri, digest, size)
+
+    def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
+        """Copy what an s3:// URI of this bucket names."""
+        return self.fetch(key_in(uri, self._bucket), target, sha256=sha256)
+
+    def store(self, source: Path, key: str) -> Stored:
+        """Send a file, in parts where it is large; readers never see half of one."""
+        uri = uri_of(self._bucket, key)
+        digest, size = digest_of(source)
+        about = {"Metadata": {"sha256": digest}}
+
+        def send() -> None:
+            pace = Pace(uri, size)
+            with self._explained("written", uri), source.open("rb") as reader:
+                self._writing.upload_fileobj(
+                    reader,
+                    self._bucket,
+                    key,
+                    ExtraArgs=about,
+                    Callback=pace.add,
+                    Config=self._sending,
+                )
+
+        persistently(uri, send)
+        return Stored(uri, digest, size)
+
+    def _opened(self, key: str, start: int, etag: str | None) -> Opened:
+        """Ask for the object from an offset on; for all of it where it is another one now."""
+        asked = {"Range": f"bytes={start}-", "IfMatch": etag} if start and etag else {}
+        try:
+            answer = self._reading.get_object(Bucket=self._bucket, Key=key, **asked)
+        except ClientError as error:
+            if not asked or _code(error) not in CHANGED:
+                raise
+            asked = {}
+            answer = self._reading.get_object(Bucket=self._bucket, Key=key)
+        start = start if asked and "ContentRange" in answer else 0
+        return Opened(
+            pieces=answer["Body"].iter_chunks(CHUNK),
+            start=start,
+            total=start + int(answer["ContentLength"]),
+            etag=answer.get("ETag"),
+        )
+
+    @contextmanager
+    def _explained(self, done: str, uri: str) -> Iterator[None]:
+        """Raise our own errors, each with what to look at."""
+        try:
+            yield
+        except ClientError as error:
+            _explain(error, done, uri)
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise StorageDeniedError(
+                f"{uri} cannot be {done}: there are no keys; R2_ACCESS_KEY_ID and"
+                " R2_SECRET_ACCESS_KEY are to be set."
+            ) from error
+        except (BotoCoreError, ResponseStreamingError, ConnectionError, TimeoutError) as error:
+            raise PassingError(f"{type(error).__name__}: {error}") from error
+
+
+def _client(endpoint: str | None, keys: tuple[str, str] | None) -> Any:
+    key, secret = keys or (None, None)
+    style = {"addressing_style": "path"} if endpoint else {}
+    session = boto3.session.Session()
+    return session.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        region_name=session.region_name or REGION,
+        config=Config(retries=NO_RETRIES, connect_timeout=5, read_timeout=30, s3=style),
+    )
+
+
+def _explain(error: ClientError, done: str, uri: str) -> NoReturn:
+    code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in MISSING:
+        raise ObjectMissingError(f"There is no {uri} in the storage.") from error
+    if code in PASSING or status is None or status >= 500 or status in {408, 429}:
+        raise PassingError(f"HTTP {status} {code}") from error
+    words = WORDS.get(code) or WORDS.get(str(status)) or f"it answers {status} {code}"
+    raise StorageDeniedError(f"The storage refuses: {uri} cannot be {done}: {words}.") from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
