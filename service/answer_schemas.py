@@ -247,6 +247,40 @@ class ResumeAnswer(_Answer):
     mlflow_run_id: str | None
 
 
+class SignedAnswer(_Answer):
+    """An address of the storage that is good for a while, and how to call it."""
+
+    method: Literal["GET"]
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+class SignedPartAnswer(_Answer):
+    """Where a part of a large object goes, by PUT."""
+
+    number: int
+    url: str
+
+
+class SignedUploadAnswer(_Answer):
+    """Where an object goes: to one address or, if it is large, in parts to be completed."""
+
+    method: Literal["PUT"] | None = None
+    url: str | None = None
+    headers: dict[str, str] | None = None
+    upload_id: str | None = None
+    part_bytes: int | None = None
+    parts: list[SignedPartAnswer] | None = None
+    expires_at: datetime
+
+
+class ObjectAnswer(_Answer):
+    """Which object it was about."""
+
+    key: str
+
+
 class CallbackResult(_Answer):
     """Where a callback stands in the log and whether it counted."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import zipfile
@@ -21,10 +20,11 @@ from service.dataset_files import LocalFile, files_of, hash_all, pack
 from service.dataset_inspection import Inspected, inspect
 from service.dataset_storage import PLAIN_ID, DatasetDamagedError, DatasetStorage, Pushed
 from service.figures import plural, size
-from service.object_store import AccessKeys, ObjectStore, ObjectStoreError, open_store
+from service.object_store import ObjectStoreError
 from service.page import open_console, plain, print_json, print_page
 from service.running import DONE, FAILED, CommandError, complain
-from service.settings import Settings, StorageType
+from service.settings import Settings
+from service.training_storage import training_storage
 
 Form = Literal["zip", "manifest"]
 Tell = Callable[[int], None]
@@ -50,7 +50,7 @@ async def push(
             f" `epochlog dataset verify {source}` lists all, --no-verify sends it nevertheless."
         )
     with _one_sentence():
-        place = DatasetStorage(_objects(settings), dataset_id)
+        place = DatasetStorage(training_storage(settings), dataset_id)
         async with place.objects.held():
             form = form or await _usual_form(place)
             told = await (_push_zip if form == "zip" else _push_manifest)(place, source, inspected)
@@ -192,7 +192,7 @@ async def verify_there(
 ) -> int:
     """Check what lies in the storage under an id."""
     with _one_sentence():
-        place = DatasetStorage(_objects(settings), dataset_id)
+        place = DatasetStorage(training_storage(settings), dataset_id)
         async with place.objects.held():
             told = await _told_of(place, deep=deep)
     if as_json:
@@ -251,18 +251,6 @@ def id_for(source: Path, wanted: str | None) -> str | None:
     """Return the id to push under: the wanted one or the source's name; None for no plain name."""
     name = wanted or (source.resolve().name if source.is_dir() else source.stem)
     return name if is_id(name) else None
-
-
-def _objects(settings: Settings) -> ObjectStore:
-    """Return the bucket; with the trainer's own keys where they are set."""
-    if settings.storage_type is StorageType.LOCAL:
-        return open_store(settings.bucket)
-    key_id, secret = (
-        os.environ.get(f"R2_WRITE_{name}") or os.environ.get(f"R2_{name}")
-        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
-    )
-    keys = AccessKeys(key_id, secret) if key_id and secret else None
-    return open_store(f"s3://{settings.bucket}", settings.s3_endpoint, keys)
 
 
 @contextmanager

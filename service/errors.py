@@ -153,6 +153,27 @@ class ExecutorDownError(ServiceError):
     code = "executor_unavailable"
 
 
+class StorageUnavailableError(ServiceError):
+    """The object store cannot be asked now; send this again later."""
+
+    status = 503
+    code = "storage_unavailable"
+
+
+class StorageNotSignedError(ServiceError):
+    """This service signs no addresses of the storage: EPOCHLOG_STORAGE_ACCESS is `keys`."""
+
+    status = 409
+    code = "storage_not_signed"
+
+
+class ForbiddenKeyError(ServiceError):
+    """This object is not the job's to read or write."""
+
+    status = 403
+    code = "forbidden_key"
+
+
 class FencedError(Exception):
     """This process supervised and does not any more; what it asked for was not written.
 

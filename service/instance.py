@@ -18,6 +18,7 @@ from service.feed import Feed
 from service.imported import Imported
 from service.lease import Candidate
 from service.metrics import Metrics
+from service.object_store import Bucket
 from service.postgres import Database
 from service.settings import Settings
 from service.store import Store
@@ -39,6 +40,8 @@ class Instance:
     api_tokens: ApiTokens
     feed: Feed
     metrics: Metrics
+    signing: Bucket | None = None
+    """The bucket for which addresses are signed; None where trainers have keys of their own."""
 
     @property
     def policy(self) -> Policy:

@@ -1,4 +1,4 @@
-"""Where archives and data sets lie: a folder, or a bucket of an S3-compatible store.
+"""Where archives, data sets and checkpoints lie: a folder, or a bucket of an S3-compatible store.
 
 The only file that knows an S3 library.
 """
@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,10 +141,9 @@ class Bucket:
         self._bucket, self._prefix = bucket, prefix
         self._session = aioboto3.Session()
         self._errors: tuple[type[Exception], ...] = (Boto3Error, BotoCoreError, ClientError)
-        self._options: dict[str, Any] = {"config": Config(retries={"mode": "standard"})}
-        if endpoint:
-            path_style = Config(retries={"mode": "standard"}, s3={"addressing_style": "path"})
-            self._options = {"endpoint_url": endpoint, "config": path_style}
+        style = {"addressing_style": "path"} if endpoint else {}
+        config = Config(signature_version="s3v4", retries={"mode": "standard"}, s3=style)
+        self._options: dict[str, Any] = {"endpoint_url": endpoint, "config": config}
         if keys is not None:
             self._options |= {
                 "aws_access_key_id": keys.key_id,
@@ -194,6 +193,58 @@ class Bucket:
         """Delete the object."""
         async with self._client(name) as client:
             await client.delete_object(Bucket=self._bucket, Key=self._key(name))
+
+    async def sign_get(self, name: str, seconds: float) -> str:
+        """Return an address from which anybody may read the object for a while."""
+        return await self._signed("get_object", name, seconds)
+
+    async def sign_put(self, name: str, seconds: float, sha256: str) -> str:
+        """Return an address to which anybody may write it, with this hash as its metadata."""
+        return await self._signed("put_object", name, seconds, Metadata={"sha256": sha256})
+
+    async def begin_parts(self, name: str, sha256: str) -> str:
+        """Begin an object that comes in parts; return what the store calls that."""
+        async with self._client(name) as client:
+            begun = await client.create_multipart_upload(
+                Bucket=self._bucket, Key=self._key(name), Metadata={"sha256": sha256}
+            )
+        return str(begun["UploadId"])
+
+    async def sign_parts(self, name: str, upload_id: str, count: int, seconds: float) -> list[str]:
+        """Return the addresses to which parts 1, 2, 3 … of the object may be written."""
+        return [
+            await self._signed("upload_part", name, seconds, UploadId=upload_id, PartNumber=number)
+            for number in range(1, count + 1)
+        ]
+
+    async def complete_parts(
+        self, name: str, upload_id: str, parts: Sequence[tuple[int, str]]
+    ) -> None:
+        """Put the object together from the parts with these numbers and ETags."""
+        listed = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
+        async with self._client(name) as client:
+            await client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._key(name),
+                UploadId=upload_id,
+                MultipartUpload={"Parts": listed},
+            )
+
+    async def abort_parts(self, name: str, upload_id: str) -> None:
+        """Forget the parts that came."""
+        async with self._client(name) as client:
+            await client.abort_multipart_upload(
+                Bucket=self._bucket, Key=self._key(name), UploadId=upload_id
+            )
+
+    async def _signed(self, operation: str, name: str, seconds: float, **about: Any) -> str:
+        async with self._client(name) as client:
+            url = await client.generate_presigned_url(
+                operation,
+                Params={"Bucket": self._bucket, "Key": self._key(name), **about},
+                ExpiresIn=int(seconds),
+            )
+        return str(url)
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:

@@ -22,6 +22,7 @@ from pydantic import (
 from projections.job import JobStatus
 from projections.policy import View
 from service.settings import KUBE_NAME
+from service.storage_keys import LARGEST, MOST_PARTS
 
 INTEGER, BIGINT = 2**31 - 1, 2**63 - 1
 MAX_PARAMS = 32 * 1024  # they travel in every state of the job, and in a variable of its trainer
@@ -99,6 +100,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
+ObjectKey = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+UploadId = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+
+
 class NewJob(_Strict):
     """What to train, on what, and how often to try."""
 
@@ -125,6 +130,42 @@ class NewApiTokenRequest(_Strict):
 
     role: Literal["viewer", "operator", "admin"]
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "unnamed"
+
+
+class ObjectName(_Strict):
+    """Which object of the storage to read."""
+
+    key: ObjectKey
+
+
+class ObjectToWrite(_Strict):
+    """Which object of the storage to write, and what it is going to be."""
+
+    key: ObjectKey
+    bytes: Annotated[int, Field(ge=0, le=LARGEST)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class UploadedPart(_Strict):
+    """A part that arrived, and what the store called it."""
+
+    number: Annotated[int, Field(ge=1, le=MOST_PARTS)]
+    etag: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class CompleteUpload(_Strict):
+    """The parts of which an object is to be put together, in their order."""
+
+    key: ObjectKey
+    upload_id: UploadId
+    parts: Annotated[list[UploadedPart], Field(min_length=1, max_length=MOST_PARTS)]
+
+
+class AbortUpload(_Strict):
+    """Which object's parts are to be forgotten."""
+
+    key: ObjectKey
+    upload_id: UploadId
 
 
 class _Callback(BaseModel):

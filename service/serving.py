@@ -34,7 +34,7 @@ from service.instance import Instance, policy_of
 from service.lease import Candidate, holder_of
 from service.local import LocalExecutor
 from service.metrics import Metrics
-from service.object_store import open_store
+from service.object_store import Bucket, open_store
 from service.postgres import Database, migrate
 from service.rebuilding import rebuild_if_old
 from service.senses import Senses
@@ -42,6 +42,7 @@ from service.settings import ExecutorKind, Settings
 from service.state_folder import StateFolder
 from service.store import Store
 from service.supervisor import Supervisor
+from service.training_storage import signing_storage
 
 DRAIN_SECONDS = 5.0
 WATCH_SECONDS = 1.0
@@ -138,6 +139,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             api_tokens=ApiTokens(store, api_token),
             feed=feed,
             metrics=metrics,
+            signing=await _signing(stack, settings),
         )
         if drive and settings.anchor_seconds:
             await _start_anchoring(stack, instance, folder, broken)
@@ -170,6 +172,14 @@ async def _start_anchoring(
     )
     stack.push_async_callback(anchoring.conclude)
     await _start(stack, anchoring.run(), broken)
+
+
+async def _signing(stack: AsyncExitStack, settings: Settings) -> Bucket | None:
+    """Return the bucket for which addresses are signed, if they are."""
+    bucket = signing_storage(settings)
+    if bucket is not None:
+        await stack.enter_async_context(bucket.held())
+    return bucket
 
 
 async def _start_compacting(

@@ -138,6 +138,8 @@ def _folder_or_bucket(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_http_url)]
+# Longer than a week no S3 signature lasts.
+PresignSeconds = Annotated[float, Field(ge=60, le=604800, allow_inf_nan=False)]
 DatabaseUrl = Annotated[str, AfterValidator(_postgres_url)]
 Key = Annotated[str, AfterValidator(_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(_split_at_commas)]
@@ -232,6 +234,7 @@ class Settings(BaseModel):
 
     storage_type: StorageType = Field(StorageType.LOCAL, description="`local`, `s3` or `r2`")
     storage_access: StorageAccess = Field(StorageAccess.KEYS, description="`keys` or `presigned`")
+    presign_ttl: PresignSeconds = Field(3600, description="a number of seconds, from 60 to 604800")
     bucket: Bucket = Field(
         default_factory=_default_bucket,
         description="a bucket's name, or with the storage type `local` a folder's path",
@@ -299,6 +302,14 @@ class Settings(BaseModel):
             raise ValueError(
                 f"EPOCHLOG_S3_ENDPOINT needs {AN_HTTP_URL.format('https://r2.example.org')},"
                 " because EPOCHLOG_STORAGE_TYPE is r2"
+            )
+        if (
+            self.storage_access is StorageAccess.PRESIGNED
+            and self.storage_type is StorageType.LOCAL
+        ):
+            raise ValueError(
+                "EPOCHLOG_STORAGE_ACCESS needs to be `keys`,"
+                " because EPOCHLOG_STORAGE_TYPE is local: there is nothing to sign for a folder"
             )
         if self.clusters and self.kube_context:
             raise ValueError(

@@ -160,7 +160,11 @@ async def test_a_stranger_learns_nothing_of_a_body_that_is_wrong(shared_api: Api
 
 @pytest.mark.parametrize("route", [each for each in ROUTES if each.method == "GET"], ids=_name)
 async def test_an_unknown_parameter_is_named(shared_api: Api, route: Route[Any, Any]) -> None:
-    answer = await shared_api.call("GET", route.path.replace("{id}", "1"), params={"colour": "1"})
+    job = await shared_api.create_job()
+    token = job["callback_token"] if route.access == "callback" else None
+
+    path = route.path.replace("{id}", str(job["id"]))
+    answer = await shared_api.call("GET", path, params={"colour": "1"}, token=token)
 
     assert _is_a_problem(answer, 400, "invalid_request")
     assert "colour" in [error["field"] for error in answer.json["errors"]]

@@ -79,6 +79,10 @@ def _train(job: Given, first: int, last: int, *, start: float) -> None:
 @pytest.fixture(scope="module")
 def page_of(job: Given) -> bytes:
     """The page of that job's bundle."""
+    return _page_of(job)
+
+
+def _page_of(job: Given) -> bytes:
     with Packing(POLICY) as making:
         making.add(job.records)
         making.add_log(1, f"epoch 1\n{MARKUP}\nAuthorization: Bearer 0123456789abcdef\n")
@@ -138,6 +142,37 @@ async def test_it_shows_the_job_from_disk(browser: Browser, page_of: bytes, tmp_
         await expect(page.locator("#evidence")).to_contain_text("starting")
         await page.get_by_text("Output of attempt 1").click()
         await expect(page.locator("#evidence")).to_contain_text("Bearer [redacted]")
+
+
+async def test_it_shows_what_was_trained_again_dropped_and_why_it_failed(
+    browser: Browser, tmp_path: Path
+) -> None:
+    job = Given(Created(dataset_id="coco8", model_name="yolo11n", epochs=4, max_retries=1))
+    for attempt, first in ((1, 1), (2, 2)):
+        _train(job, first, 3, start=100.0 * attempt)
+        dropped = {"seqs": [[7, 8]], "count": 2, "why": "thinned"}
+        job.hears(TrainerEvent(type="callbacks_dropped", data=dropped))
+        said = {"exception": "E: x", "lines": [f"in line {attempt}", MARKUP]}
+        job.hears(TrainerEvent(type="traceback", data=said)).done("failed", code="error")
+
+    async with opened(browser, _page_of(job), tmp_path) as page:
+        why = page.locator("#why")
+        await expect(why).to_contain_text("Attempt 2 failed at the end of epoch 3: E: x")
+        await expect(why.locator("pre")).to_have_text(f"in line 2\n{MARKUP}")
+        await expect(page.locator("#timeline-body")).to_contain_text(
+            "Epochs that a later attempt trained again: 2, 3"
+        )
+        await expect(page.locator("svg.gantt .epoch")).to_have_count(5)
+        await expect(page.locator("svg.chart .dot")).to_have_count(3)
+        await expect(page.locator("#events-body")).to_contain_text(
+            "The trainer dropped 2 timed heartbeats: its outbox was full"
+        )
+        first_failure = job.positions("retry_scheduled")[0]
+        version = next(one.version for one in job.records if one.position == first_failure)
+        await page.locator("#as-of").fill(str(version - 1))
+        await expect(page.locator("#as-of-text")).to_contain_text(f"As of version {version} of")
+        await expect(why.locator("pre")).to_have_text(f"in line 1\n{MARKUP}")
+        await expect(page.locator("svg.chart .dot")).to_have_count(3)
 
 
 async def test_the_phases_are_drawn_to_scale(

@@ -122,6 +122,7 @@ async def test_of_one_job_only_its_own_events_are_read(log: Any, plans: str, job
         ("history_page", (job, 0, JOBS * EVENTS, 500)),
         ("list_events", (job, 0, None, 500)),
         ("fold_page", (job, 0, JOBS * EVENTS, 1000)),
+        ("resume_page", (job, 0, 1000)),
     ):
         nodes = await _explained(log, name, *values)
         assert _read(nodes) <= 2 * EVENTS + 1, (name, _read(nodes))  # in the index, in the table

@@ -541,6 +541,24 @@ async def test_the_service_keeps_its_secrets_and_settings_to_itself(
     assert got["PYTHONUNBUFFERED"] == "1"
 
 
+@pytest.mark.parametrize("access", ["keys", "presigned"])
+async def test_with_signed_addresses_a_trainer_sees_no_key_of_ours(
+    make: Make, monkeypatch: pytest.MonkeyPatch, access: str
+) -> None:
+    for name in ("R2_SECRET_ACCESS_KEY", "R2_WRITE_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "the service")
+    executor = make("import json, os; print(json.dumps(dict(os.environ)))")
+
+    await executor.launch(attempt(STORAGE_ACCESS=access, R2_ENDPOINT="https://r2.example.org"))
+
+    await gone(executor)
+    got = json.loads(await output(executor))
+    assert (SECRET in got.values()) == (access == "keys")
+    assert got["R2_ENDPOINT"] == "https://r2.example.org"
+    assert "OTEL_SERVICE_NAME" not in got
+
+
 async def test_no_secret_is_in_a_file_or_a_command_line(make: Make, tmp_path: Path) -> None:
     executor = make()
     await executor.launch(attempt(CALLBACK_TOKEN=SECRET))

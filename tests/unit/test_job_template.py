@@ -185,14 +185,12 @@ def test_with_signed_addresses_no_key_of_the_store_enters_the_pod() -> None:
 
 
 def test_the_headers_of_the_traces_are_a_secret() -> None:
-    variables = variables_of(
-        rendered(
-            launch(
-                OTEL_EXPORTER_OTLP_HEADERS="api-key=of the service's own",
-                OTEL_EXPORTER_OTLP_ENDPOINT="https://otel.example.org",
-            )
-        )
+    asked = launch(
+        OTEL_EXPORTER_OTLP_HEADERS="api-key=of the service's own",
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://otel.example.org",
     )
+
+    variables = variables_of(rendered(asked))
 
     assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://otel.example.org"
     assert "OTEL_EXPORTER_OTLP_HEADERS" not in variables

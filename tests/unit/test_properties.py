@@ -140,7 +140,7 @@ def walk(job: Given, steps: Sequence[Step]) -> Given:
 def aimed(command: Command, job: Given) -> Command:
     """Count a command's attempt from the job's current one."""
     match command:
-        case Enqueue() | Observe() | ReportCallbacks():
+        case Enqueue() | Observe() | ReportCallbacks() | RenewToken():
             return replace(command, attempt=max(1, job.state.attempt + command.attempt))
         case _:
             return command

@@ -21,9 +21,7 @@ def saved(epoch: int | None, uri: str, **data: Any) -> TrainerEvent:
 
 
 def damaged(uri: str) -> TrainerEvent:
-    return TrainerEvent(
-        type="checkpoint_damaged", data={"uri": uri, "message": "Its hash differs."}
-    )
+    return TrainerEvent(type="checkpoint_damaged", data={"uri": uri, "message": "Not its hash."})
 
 
 def ended(epoch: int) -> TrainerEvent:
@@ -168,6 +166,14 @@ def test_the_run_in_mlflow_is_that_of_the_latest_attempt() -> None:
 
     job.hears(Done(status="failed", mlflow_run_id="third"))
     assert offered(job).mlflow_run_id == "third"
+
+
+@given(st.permutations([saved(n, f"c{n % 2}", sha256=str(n)) for n in range(1, 6)]))
+def test_an_attempt_may_tell_of_its_checkpoints_in_any_order(told: list[TrainerEvent]) -> None:
+    job = a_running_job().hears(*told)
+
+    assert [offer.sha256 for offer in offered(job).checkpoints] == ["5", "4"]
+    assert (job.state.checkpoint, job.state.checkpoint_epoch) == ("c1", 5)
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), generated.callbacks), max_size=12))

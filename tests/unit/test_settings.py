@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError
-from service.settings import ExecutorKind, LogLevel, Settings, StorageType
+from service.settings import ExecutorKind, LogLevel, Settings, StorageAccess, StorageType
 
 KEY = "k" * 32
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,7 @@ def test_the_timers_have_the_contracts_defaults() -> None:
     assert settings.retry_backoff == 30
     assert settings.image_pull_grace == 180
     assert settings.token_ttl == 21600
+    assert settings.token_renewal == 7 * 24 * 3600
     assert settings.max_interruptions == 10
     assert settings.cancel_grace == settings.stop_grace == settings.heartbeat_seconds == 30
     assert isinstance(settings.stall_timeout, float)
@@ -64,8 +65,10 @@ def test_every_setting_can_be_given() -> None:
             "EPOCHLOG_TRAINER_COMMAND": "python 'my trainer.py' --fast",
             "EPOCHLOG_LOCAL_SLOTS": "4",
             "EPOCHLOG_STORAGE_TYPE": "r2",
+            "EPOCHLOG_STORAGE_ACCESS": "presigned",
             "EPOCHLOG_BUCKET": "runs",
             "EPOCHLOG_S3_ENDPOINT": "https://r2.example.org",
+            "EPOCHLOG_TOKEN_RENEWAL": "0",
             "EPOCHLOG_HEARTBEAT_TIMEOUT": "1.5",
             "EPOCHLOG_HEARTBEAT_SECONDS": "0",
             "EPOCHLOG_RETRY_BACKOFF": "0.05",
@@ -86,6 +89,8 @@ def test_every_setting_can_be_given() -> None:
     assert settings.trainer_command == ("python", "my trainer.py", "--fast")
     assert settings.local_slots == 4
     assert (settings.storage_type, settings.bucket) == (StorageType.R2, "runs")
+    assert settings.storage_access is StorageAccess.PRESIGNED
+    assert settings.token_reach == settings.token_ttl
     assert settings.heartbeat_timeout == 1.5
     assert settings.heartbeat_seconds == 0
     assert settings.retry_backoff == 0.05
@@ -165,6 +170,8 @@ def test_without_a_public_url_trainers_call_the_real_port(host: str, url: str) -
         ("EPOCHLOG_HEARTBEAT_TIMEOUT", "inf"),
         ("EPOCHLOG_STALL_TIMEOUT", "1e300"),
         ("EPOCHLOG_TOKEN_TTL", "-5"),
+        ("EPOCHLOG_TOKEN_RENEWAL", "-1"),
+        ("EPOCHLOG_STORAGE_ACCESS", "key"),
         ("EPOCHLOG_QUEUE_TIMEOUT", "-0.1"),
         ("EPOCHLOG_RETRY_BACKOFF", "soon"),
         ("EPOCHLOG_MAX_INTERRUPTIONS", "1.5"),

@@ -43,9 +43,7 @@ FINAL: dict[str, Event] = {
 
 
 def damaged(uri: str) -> TrainerEvent:
-    return TrainerEvent(
-        type="checkpoint_damaged", data={"uri": uri, "message": "Its hash differs."}
-    )
+    return TrainerEvent(type="checkpoint_damaged", data={"uri": uri, "message": "Not its hash."})
 
 
 def tracked(run_id: object) -> TrainerEvent:
