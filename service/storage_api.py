@@ -28,10 +28,10 @@ from service.storage_keys import PART, is_key, may_read, may_write, part_length
 async def sign_get(call: Call[ObjectName, NoQuery]) -> Reply:
     """Sign the reading of the job's data set, or of one of its checkpoints."""
     bucket, key = _bucket(call), _key(call.body.key)
-    state = await call.instance.store.job(call.job_id)
-    if state is None:
+    found = await call.instance.store.job(call.job_id)
+    if found is None:
         raise JobNotFoundError(f"There is no job {call.job_id}.")
-    if not may_read(key, call.job_id, state.dataset_id):
+    if not may_read(key, call.job_id, found.state.dataset_id):
         raise ForbiddenKeyError(f"Job {call.job_id} may not read {key}.")
     seconds = call.instance.settings.presign_ttl
     url = await _asked(bucket.sign_get(key, seconds))
@@ -88,11 +88,11 @@ def _key(key: str) -> str:
 
 
 async def _writable(call: Call[Any, NoQuery], key: str) -> str:
-    state = await call.instance.store.job(call.job_id)
-    if state is None:
+    found = await call.instance.store.job(call.job_id)
+    if found is None:
         raise JobNotFoundError(f"There is no job {call.job_id}.")
     attempt = call.caller.attempt
-    if not may_write(_key(key), call.job_id, attempt, state.attempt):
+    if not may_write(_key(key), call.job_id, attempt, found.state.attempt):
         raise ForbiddenKeyError(f"Attempt {attempt} of job {call.job_id} may not write {key}.")
     return key
 

@@ -15,7 +15,15 @@ from trainer.bearer import Bearer
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
 from trainer.storage import CHUNK, Stored
-from trainer.transfer import Opened, Pace, PassingError, digest_of, download, persistently
+from trainer.transfer import (
+    Opened,
+    Pace,
+    PassingError,
+    digest_of,
+    download,
+    offset_in,
+    persistently,
+)
 
 TIMEOUT = (5, 30)
 AT_ONCE = 4
@@ -41,7 +49,7 @@ class PresignedStorage:
         def open_at(start: int, etag: str | None) -> Iterator[Opened]:
             signed = self._sign("get", {"key": key})
             with _answered(uri, "read"), self._get(signed, start, etag) as answer:
-                yield _opened(answer, start, uri)
+                yield _opened(answer, uri)
 
         digest, size = download(uri, open_at, target, sha256)
         return Stored(uri, digest, size)
@@ -144,9 +152,9 @@ class _Window:
         return piece
 
 
-def _opened(answer: requests.Response, start: int, uri: str) -> Opened:
+def _opened(answer: requests.Response, uri: str) -> Opened:
     _refuse(answer, uri, "read")
-    start = start if answer.status_code == 206 else 0
+    start = offset_in(answer.headers.get("Content-Range"))
     length = answer.headers.get("Content-Length")
     return Opened(
         pieces=answer.iter_content(CHUNK),

@@ -22,7 +22,15 @@ from trainer.configuration import StorageKeys
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
 from trainer.storage import CHUNK, Stored
-from trainer.transfer import Opened, Pace, PassingError, digest_of, download, persistently
+from trainer.transfer import (
+    Opened,
+    Pace,
+    PassingError,
+    digest_of,
+    download,
+    offset_in,
+    persistently,
+)
 
 PART = 64 * CHUNK
 AT_ONCE = 4
@@ -106,9 +114,8 @@ class S3Storage:
         except ClientError as error:
             if not asked or _code(error) not in CHANGED:
                 raise
-            asked = {}
             answer = self._reading.get_object(Bucket=self._bucket, Key=key)
-        start = start if asked and "ContentRange" in answer else 0
+        start = offset_in(answer.get("ContentRange"))
         return Opened(
             pieces=answer["Body"].iter_chunks(CHUNK),
             start=start,

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -45,6 +46,18 @@ class Opened:
 
 Open = Callable[[int, str | None], AbstractContextManager[Opened]]
 """Opens an object at an offset, if it is still the one of this ETag; else from its beginning."""
+
+
+_RANGE = re.compile(r"bytes (\d+)-\d+/\d+")
+
+
+def offset_in(content_range: str | None) -> int:
+    """Return where a part of an object begins, as its header says; 0 for the whole of it.
+
+    Not by the status: there are stores that send a part with 200.
+    """
+    found = _RANGE.fullmatch(content_range or "")
+    return int(found[1]) if found else 0
 
 
 class Pace:
@@ -114,6 +127,10 @@ class _Download:
 
     def _go_on(self) -> None:
         with self._open_at(self._size, self._etag) as opened:
+            if opened.start and opened.etag != self._etag:
+                # A store that takes no conditions: this is the rest of another object.
+                self._begin_anew()
+                raise PassingError("the object changed while it was read")
             if opened.start != self._size:
                 self._begin_anew()
             self._etag = opened.etag
@@ -129,7 +146,7 @@ class _Download:
     def _begin_anew(self) -> None:
         self._writer.seek(0)
         self._writer.truncate()
-        self._digest, self._size = hashlib.sha256(), 0
+        self._digest, self._size, self._etag = hashlib.sha256(), 0, None
 
 
 def persistently(what: str, work: Callable[[], Result]) -> Result:

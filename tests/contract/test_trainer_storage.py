@@ -1,0 +1,313 @@
+"""What every storage of the trainer does alike: a folder, and a bucket by keys or addresses."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.cutting_proxy import CuttingProxy
+from tests.processes import ServiceProcess
+from tests.s3 import KEY, SECRET, s3_server
+from trainer import backoff, transfer
+from trainer.bearer import Bearer
+from trainer.configuration import StorageKeys
+from trainer.errors import (
+    DiskFullError,
+    ObjectDamagedError,
+    ObjectMissingError,
+    StorageDeniedError,
+    StorageUnreachableError,
+)
+from trainer.local_storage import LocalStorage
+from trainer.presigned_storage import PresignedStorage
+from trainer.s3_storage import S3Storage
+from trainer.storage import Storage
+
+BUCKET = "trainings"
+MEBIBYTE = 1024 * 1024
+KEYS = StorageKeys(read=(KEY, SECRET), write=(KEY, SECRET))
+
+
+@pytest.fixture(scope="module")
+def buckets() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="epochlog-tests-") as folder:
+        (Path(folder) / "buckets" / BUCKET / "datasets").mkdir(parents=True)
+        yield Path(folder) / "buckets"
+
+
+@pytest.fixture(scope="module")
+def line(buckets: Path) -> Iterator[CuttingProxy]:
+    with s3_server(buckets) as url, CuttingProxy(url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def service(line: CuttingProxy) -> Iterator[Any]:
+    """A service that signs addresses, and a job's trainer."""
+    signing = {
+        "EPOCHLOG_EXECUTOR": "external",
+        "EPOCHLOG_STORAGE_TYPE": "s3",
+        "EPOCHLOG_STORAGE_ACCESS": "presigned",
+        "EPOCHLOG_BUCKET": BUCKET,
+        "EPOCHLOG_S3_ENDPOINT": line.url,
+        "R2_ACCESS_KEY_ID": KEY,
+        "R2_SECRET_ACCESS_KEY": SECRET,
+    }
+    with ServiceProcess(**signing) as process:
+        process.start()
+        job = process.call(
+            "POST", "/v1/jobs", {"dataset_id": "shapes", "model_name": "m", "epochs": 1}
+        )
+        url = f"{process.url}/v1/jobs/{job['id']}"
+        yield SimpleNamespace(process=process, job=job, url=url, token=job["callback_token"])
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_CEILING", 0.01)
+    monkeypatch.setattr(backoff, "HIGHEST_CEILING", 0.02)
+
+
+def by_keys(line: CuttingProxy, keys: StorageKeys = KEYS, **changes: Any) -> S3Storage:
+    return S3Storage(**{"bucket": BUCKET, "endpoint": line.url, "keys": keys, **changes})
+
+
+def by_addresses(service: Any, token: str | None = None) -> PresignedStorage:
+    bearer = Bearer(service.url, token or service.token, lambda _newer: None)
+    return PresignedStorage(BUCKET, service.url, bearer)
+
+
+@pytest.fixture(params=["local", "keys", "presigned"])
+def storage(request: pytest.FixtureRequest, buckets: Path) -> Storage:
+    match request.param:
+        case "local":
+            return LocalStorage(buckets / BUCKET)
+        case "keys":
+            return by_keys(request.getfixturevalue("line"))
+        case _:
+            return by_addresses(request.getfixturevalue("service"))
+
+
+@pytest.fixture(params=["keys", "presigned"])
+def remote(request: pytest.FixtureRequest) -> Storage:
+    if request.param == "keys":
+        return by_keys(request.getfixturevalue("line"))
+    return by_addresses(request.getfixturevalue("service"))
+
+
+def content(size: int) -> bytes:
+    return os.urandom(size)
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def key(name: str) -> str:
+    return f"checkpoints/job-1/attempt-1/{name}"
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 * MEBIBYTE + 7])
+def test_what_is_stored_is_what_is_fetched(storage: Storage, tmp_path: Path, size: int) -> None:
+    data = content(size)
+
+    stored = storage.store(write(tmp_path / "a.pt", data), key("a.pt"))
+    fetched = storage.fetch_uri(stored.uri, tmp_path / "b.pt", sha256=stored.sha256)
+
+    assert (tmp_path / "b.pt").read_bytes() == data
+    assert fetched == stored
+    assert (stored.sha256, stored.bytes) == (hashlib.sha256(data).hexdigest(), size)
+    assert storage.fetch(key("a.pt"), tmp_path / "c.pt") == stored
+
+
+def test_a_later_object_takes_the_place_of_an_earlier_one(storage: Storage, tmp_path: Path) -> None:
+    for data in (b"first", b"second"):
+        storage.store(write(tmp_path / "a.pt", data), key("same.pt"))
+
+    storage.fetch(key("same.pt"), write(tmp_path / "b.pt", b"what was there"))
+
+    assert (tmp_path / "b.pt").read_bytes() == b"second"
+
+
+def test_what_is_not_there_is_missing_and_leaves_nothing(storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(ObjectMissingError, match=r"gone\.pt"):
+        storage.fetch(key("gone.pt"), tmp_path / "a.pt")
+    with pytest.raises(ObjectMissingError):
+        storage.fetch_uri("gs://elsewhere/a.pt", tmp_path / "a.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_what_was_written_is_damaged(storage: Storage, tmp_path: Path) -> None:
+    stored = storage.store(write(tmp_path / "a.pt", b"what was written"), key("d.pt"))
+    before = write(tmp_path / "b.pt", b"what was there")
+
+    with pytest.raises(ObjectDamagedError, match="SHA-256"):
+        storage.fetch_uri(stored.uri, before, sha256="0" * 64)
+    assert before.read_bytes() == b"what was there"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pt", "b.pt"]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    storage: Storage, tmp_path: Path, small_disk: Path
+) -> None:
+    storage.store(write(tmp_path / "a.pt", content(3 * MEBIBYTE)), key("large.pt"))
+
+    with pytest.raises(DiskFullError):
+        storage.fetch(key("large.pt"), small_disk / "a.pt")
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of one mebibyte."""
+    with tempfile.TemporaryDirectory(prefix="epochlog-tests-") as folder, ExitStack() as stack:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder],
+            capture_output=True,
+            check=False,
+        )
+        if mounted.returncode:
+            pytest.skip("this user may not mount a file system")
+        stack.callback(subprocess.run, ["umount", folder], check=True)
+        yield Path(folder)
+
+
+def test_a_line_that_is_cut_goes_on_where_it_broke(
+    remote: Storage, line: CuttingProxy, tmp_path: Path
+) -> None:
+    data = content(8 * MEBIBYTE)
+    remote.store(write(tmp_path / "a.pt", data), key("cut.pt"))
+    line.down, line.cuts = 0, [2 * MEBIBYTE, 3 * MEBIBYTE]
+
+    remote.fetch(key("cut.pt"), tmp_path / "b.pt")
+
+    assert (tmp_path / "b.pt").read_bytes() == data
+    assert line.cuts == []
+    assert line.down < len(data) + 3 * MEBIBYTE, "it went on, and did not begin anew"
+
+
+def test_an_object_that_changes_while_it_is_read_is_read_anew(
+    remote: Storage, line: CuttingProxy, buckets: Path, tmp_path: Path
+) -> None:
+    old, new = content(4 * MEBIBYTE), content(4 * MEBIBYTE)
+    remote.store(write(tmp_path / "a.pt", old), key("changes.pt"))
+    opened: list[int] = []
+
+    class Swapping(transfer._Download):
+        def _go_on(self) -> None:
+            opened.append(self._size)
+            if len(opened) == 2:
+                remote.store(write(tmp_path / "new.pt", new), key("changes.pt"))
+            super()._go_on()
+
+    line.cuts = [MEBIBYTE]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "_Download", Swapping)
+        remote.fetch(key("changes.pt"), tmp_path / "b.pt")
+
+    assert (tmp_path / "b.pt").read_bytes() == new
+
+
+def test_a_write_over_a_bad_line_arrives_whole(
+    remote: Storage, line: CuttingProxy, buckets: Path, tmp_path: Path
+) -> None:
+    (buckets / BUCKET / key("bad.pt")).unlink(missing_ok=True)
+    data = content(2 * MEBIBYTE)
+    line.cut, line.every = 0, MEBIBYTE
+    try:
+        with pytest.raises(StorageUnreachableError, match=r"bad\.pt"):
+            remote.store(write(tmp_path / "a.pt", data), key("bad.pt"))
+    finally:
+        line.every = None
+    assert line.cut >= transfer.MOST_TRIES
+    assert not (buckets / BUCKET / key("bad.pt")).exists()
+
+    remote.store(tmp_path / "a.pt", key("bad.pt"))
+
+    assert (buckets / BUCKET / key("bad.pt")).read_bytes() == data
+
+
+def test_a_large_object_goes_in_parts(line: CuttingProxy, buckets: Path, tmp_path: Path) -> None:
+    data = content(17 * MEBIBYTE)
+
+    stored = by_keys(line, part=5 * MEBIBYTE).store(write(tmp_path / "a.pt", data), key("parts.pt"))
+
+    assert (buckets / BUCKET / key("parts.pt")).read_bytes() == data
+    assert stored.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_large_object_goes_to_addresses_in_parts(
+    service: Any, line: CuttingProxy, buckets: Path, tmp_path: Path
+) -> None:
+    data = content(70 * MEBIBYTE)
+    line.cut, line.cuts = 0, []
+
+    by_addresses(service).store(write(tmp_path / "a.pt", data), key("parts2.pt"))
+
+    assert (buckets / BUCKET / key("parts2.pt")).read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("keys", "bucket", "words"),
+    [
+        (StorageKeys(read=(KEY, "another-secret"), write=None), BUCKET, "R2_SECRET_ACCESS_KEY"),
+        (StorageKeys(read=("another-key", SECRET), write=None), BUCKET, "R2_ACCESS_KEY_ID"),
+        (KEYS, "no-such-bucket", "BUCKET"),
+    ],
+    ids=["secret", "key", "bucket"],
+)
+def test_what_the_store_refuses_is_said_with_what_to_check(
+    line: CuttingProxy, tmp_path: Path, keys: StorageKeys, bucket: str, words: str
+) -> None:
+    with pytest.raises(StorageDeniedError, match=words):
+        by_keys(line, keys, bucket=bucket).fetch(key("a.pt"), tmp_path / "a.pt")
+
+
+def test_it_reads_with_one_key_and_writes_with_another(line: CuttingProxy, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.pt", b"data")
+    reads = by_keys(line, StorageKeys(read=(KEY, SECRET), write=("writer", "another-secret")))
+    writes = by_keys(line, StorageKeys(read=("reader", "another-secret"), write=(KEY, SECRET)))
+
+    with pytest.raises(StorageDeniedError, match="written"):
+        reads.store(source, key("one.pt"))
+    writes.store(source, key("one.pt"))
+    with pytest.raises(StorageDeniedError, match="read"):
+        writes.fetch(key("one.pt"), tmp_path / "b.pt")
+    assert reads.fetch(key("one.pt"), tmp_path / "b.pt").bytes == 4
+
+
+def test_an_attempt_gets_no_address_that_is_not_its_jobs(service: Any, tmp_path: Path) -> None:
+    storage = by_addresses(service)
+    source = write(tmp_path / "a.pt", b"data")
+
+    for other in (
+        "checkpoints/job-2/a.pt",
+        "datasets/shapes.zip",
+        key("x").replace("-1/x", "-2/x"),
+    ):
+        with pytest.raises(StorageDeniedError, match="may not write"):
+            storage.store(source, other)
+    with pytest.raises(StorageDeniedError, match="may not read"):
+        storage.fetch("datasets/other.zip", tmp_path / "b.pt")
+    with pytest.raises(StorageDeniedError, match="plain path"):
+        storage.fetch("datasets/shapes/../../x", tmp_path / "b.pt")
+    with pytest.raises(ObjectMissingError):
+        storage.fetch("datasets/shapes.zip", tmp_path / "b.pt")
+
+
+def test_a_store_that_is_away_is_unreachable(tmp_path: Path) -> None:
+    storage = S3Storage(bucket=BUCKET, endpoint="http://127.0.0.1:9", keys=KEYS)
+
+    with pytest.raises(StorageUnreachableError, match=r"a\.pt"):
+        storage.fetch(key("a.pt"), tmp_path / "a.pt")
