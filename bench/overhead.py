@@ -3,6 +3,9 @@
 The same training (seed, data, order) runs in one process by turns: bare, as ultralytics does it,
 and with everything of ours in it: hooks, heartbeats each second, callbacks over HTTP, checkpoints
 copied, hashed and stored, MLflow, and the machine's gauges. The first pair only warms up.
+
+The difference of two trainings is mostly noise. `blocked_percent` and `beside_percent` are measured
+within one: how long the training stood still for us, and what our threads used of a core meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,8 +25,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
+
 from trainer.callbacks import Callbacks
 from trainer.dataset import prepare_dataset
+from trainer.hooks import NAMES, Hooks
 from trainer.local_storage import LocalStorage
 from trainer.offline import offline_environment
 from trainer.plan import Plan
@@ -36,6 +43,7 @@ from trainer.unpack import unpack
 from trainer.uploads import Uploads
 
 HEARTBEAT_SECONDS = 1.0
+OURS = frozenset({"callbacks", "heart", "uploads", "tracking"})
 PATIENCE = 60.0
 # A service that takes everything, in a process of its own; it prints its port.
 SERVICE = """
@@ -63,6 +71,8 @@ class Cost:
 
     wall: float
     cpu: float
+    blocked: float = 0.0  # of the clock, in our hooks: the training stood still
+    beside: float = 0.0  # of the cores, in our own threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +90,50 @@ def overhead(bare: list[float], ours: list[float]) -> Overhead:
     return Overhead(*(round(f(added), 2) for f in (statistics.median, min, max)))
 
 
-def measured(work: Callable[[], object]) -> Cost:
+def measured(work: Callable[[], float]) -> Cost:
     """Run it, and return what it took."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+    wall, cpu, Clocked.seconds = time.perf_counter(), time.process_time(), 0.0
+    used = work()
+    return Cost(
+        time.perf_counter() - wall, time.process_time() - cpu, Clocked.seconds, round(used, 2)
+    )
 
 
-def bare(train: ModuleType, plan: Plan) -> None:
-    """Train as ultralytics does by itself."""
+class Clocked(Hooks):
+    """The hooks, which note how long the training waits for them."""
+
+    seconds = 0.0
+
+    def attach(self, model: Any) -> None:
+        """Ask to be called, by way of the clock."""
+        for name in NAMES:
+            model.add_callback(name, self._clocked(getattr(self, name)))
+
+    def _clocked(self, hook: Callable[[Any], None]) -> Callable[[Any], None]:
+        def call(trainer: Any) -> None:
+            began = time.perf_counter()
+            hook(trainer)
+            Clocked.seconds += time.perf_counter() - began
+
+        return call
+
+
+def beside() -> float:
+    """Return what our threads have used of the cores by now."""
+    ids = {thread.native_id for thread in threading.enumerate() if thread.name in OURS}
+    used = psutil.Process().threads()
+    return sum(one.user_time + one.system_time for one in used if one.id in ids)
+
+
+def bare(train: ModuleType, plan: Plan) -> float:
+    """Train as ultralytics does by itself; nothing of ours uses a core."""
     train.load_model(plan.model).train(**train.arguments(plan))
+    return 0.0
 
 
-def ours(train: ModuleType, plan: Plan, url: str) -> None:
-    """Train with all that the trainer does beside, until the last checkpoint is through."""
+def ours(train: ModuleType, plan: Plan, url: str) -> float:
+    """Train with all that the trainer does beside; return what its threads used of the cores."""
+    before = beside()
     callbacks = Callbacks(
         base_url=url,
         job_id=1,
@@ -125,9 +165,11 @@ def ours(train: ModuleType, plan: Plan, url: str) -> None:
     train.train(plan, recorder, Stop())
     heart.stop()
     uploads.settle(lambda: PATIENCE)
-    tracking.finish("FINISHED", PATIENCE)
     callbacks.flush(PATIENCE)
+    used = beside() - before
+    tracking.finish("FINISHED", PATIENCE)
     callbacks.close()
+    return used
 
 
 def compare(chosen: argparse.Namespace, work: Path, url: str) -> dict[str, Any]:
@@ -136,6 +178,7 @@ def compare(chosen: argparse.Namespace, work: Path, url: str) -> dict[str, Any]:
     from trainer import train  # noqa: PLC0415 - only after the environment
 
     train.stay_offline()
+    vars(train)["Hooks"] = Clocked
     data = _data_set(chosen, work)
     costs: dict[str, list[Cost]] = {"bare": [], "ours": []}
     for number in range(chosen.rounds + 1):
@@ -151,7 +194,7 @@ def compare(chosen: argparse.Namespace, work: Path, url: str) -> dict[str, Any]:
             )
             for name in costs
         }
-        turns: dict[str, Callable[[], object]] = {
+        turns: dict[str, Callable[[], float]] = {
             "bare": lambda pair=pair: bare(train, pair["bare"]),  # type: ignore[misc]
             "ours": lambda pair=pair: ours(train, pair["ours"], url),  # type: ignore[misc]
         }
@@ -159,7 +202,7 @@ def compare(chosen: argparse.Namespace, work: Path, url: str) -> dict[str, Any]:
             cost = measured(turns[name])
             if number:
                 costs[name].append(cost)
-                sys.stderr.write(f"{number} {name}: {cost.wall:.2f} s, {cost.cpu:.2f} s of CPU\n")
+                sys.stderr.write(f"{number} {name}: {cost}\n")
     return _report(chosen, costs)
 
 
@@ -170,8 +213,15 @@ def _report(chosen: argparse.Namespace, costs: dict[str, list[Cost]]) -> dict[st
         "training": vars(chosen),
         "wall_percent": asdict(overhead(*([c.wall for c in costs[n]] for n in ("bare", "ours")))),
         "cpu_percent": asdict(overhead(*([c.cpu for c in costs[n]] for n in ("bare", "ours")))),
+        "blocked_percent": _share(costs["ours"], lambda cost: cost.blocked),
+        "beside_percent": _share(costs["ours"], lambda cost: cost.beside),
         "images_per_second": round(images / fastest, 1),
     }
+
+
+def _share(costs: list[Cost], part: Callable[[Cost], float]) -> float:
+    """Return how much of the time went there, in percent; the median."""
+    return round(statistics.median(100 * part(cost) / cost.wall for cost in costs), 3)
 
 
 def _data_set(chosen: argparse.Namespace, work: Path) -> Path:

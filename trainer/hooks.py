@@ -110,7 +110,9 @@ class Hooks:
         raw = {**losses, **trainer.metrics, **_fitness(trainer), **trainer.lr}
         self._recorder.epoch_ended(epoch, trainer.epochs, raw, time.monotonic() - self._began)
         self.metrics = tidy(raw)[0]
-        self._recorder.checkpoint(epoch, trainer.last, trainer.best)
+        # After the last epoch, ultralytics is about to strip the files.
+        over = bool(trainer.stop)
+        self._recorder.checkpoint(epoch, trainer.last, trainer.best, at_once=over)
         self._stop.check()
 
     def result(self) -> dict[str, float]:

@@ -103,9 +103,17 @@ class Recorder:
         self._tracking.epoch(epoch, metrics)
         log.info("epoch %d of %d took %.1f s: %s", epoch, epochs, seconds, metrics)
 
-    def checkpoint(self, epoch: int, last: Path, best: Path, *, partial: bool = False) -> None:
+    def checkpoint(
+        self,
+        epoch: int,
+        last: Path,
+        best: Path,
+        *,
+        partial: bool = False,
+        at_once: bool = False,
+    ) -> None:
         """A checkpoint was written here; it is made safe from this machine's end meanwhile."""
-        self._uploads.offer(epoch, last, best, partial=partial)
+        self._uploads.offer(epoch, last, best, partial=partial, at_once=at_once)
 
     def _extras(self) -> dict[str, Any]:
         return {**self._pace.facts(time.monotonic()), **self._telemetry.facts()}

@@ -39,23 +39,23 @@ class Best:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """One checkpoint, in files that nobody else writes to."""
+class Offer:
+    """One checkpoint: the files as they were when it was made, or copies that nobody writes to."""
 
     epoch: int
-    last: Path
     partial: bool
-    best: Path | None = None
-    best_epoch: int = 0
+    last: Path
+    last_state: object
+    best: Path
+    best_state: object
+    best_epoch: int
+    copied: bool = False
 
-    def after(self, older: Snapshot | None) -> Snapshot:
-        """Take the place of an older one that was not sent, with the best weights it brought."""
-        if older is None or older.best is None:
-            return self
-        if self.best is not None:
-            older.best.unlink(missing_ok=True)
-            return self
-        return replace(self, best=older.best, best_epoch=older.best_epoch)
+    def drop(self) -> None:
+        """Remove the copies."""
+        if self.copied:
+            self.last.unlink(missing_ok=True)
+            self.best.unlink(missing_ok=True)
 
 
 class OutOfTimeError(Exception):
@@ -96,14 +96,15 @@ class Uploads:
         self._folder = folder
         self._say = say
         self._aside = aside
-        self._copies = 0
         self._slots: Slots | None = None
         self._best_slots = Slots(f"{folder}/best.pt", f"{folder}/best-1.pt")
         self._best: Best | None = None
-        self._best_seen: object = None
-        self._brought: tuple[object, int] = (None, 0)
+        self._best_state: object = None
+        self._best_sent: object = None
+        self._best_epoch = 0
+        self._best_is_news = False  # to the log
         self._changed = threading.Condition()
-        self._waiting: Snapshot | None = None
+        self._waiting: Offer | None = None
         self._sending = False
         self._thread: threading.Thread | None = None
 
@@ -112,28 +113,45 @@ class Uploads:
 
         Where the storage has no such object, they are sent with the next checkpoint.
         """
-        self._best, state = best, _state_of(file)
-        if best is not None:
-            self._best_seen = state
-        else:
-            self._brought = (state, epoch)
+        self._best, self._best_state = best, _state_of(file)
+        self._best_epoch = epoch if best is None else best.epoch
+        self._best_sent = None if best is None else self._best_state
 
-    def offer(self, epoch: int, last: Path, best: Path, *, partial: bool = False) -> None:
-        """Copy a checkpoint aside and return; it is sent as soon as the one before is."""
+    def offer(
+        self, epoch: int, last: Path, best: Path, *, partial: bool = False, at_once: bool = False
+    ) -> None:
+        """Have a checkpoint sent as soon as the one before is; never waits for the storage.
+
+        It is copied aside before the next one is written, or `at_once`, here, where something else
+        is about to write to it.
+        """
+        state = _state_of(best)
+        if state != self._best_state:
+            self._best_state, self._best_epoch = state, epoch
+        offer = Offer(
+            epoch=epoch,
+            partial=partial,
+            last=last,
+            last_state=_state_of(last),
+            best=best,
+            best_state=state,
+            best_epoch=self._best_epoch,
+        )
         try:
-            snapshot = self._copied(epoch, last, best, partial=partial)
+            self._put(self._copied(offer) if at_once else offer)
         except OSError as error:
             self._failed(epoch, error)
-            return
+
+    def _put(self, offer: Offer | None) -> None:
         with self._changed:
-            older, self._waiting = self._waiting, snapshot.after(self._waiting)
+            older, self._waiting = self._waiting, offer
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
         if older is not None:
             log.info("epoch %d's checkpoint is not sent: a newer one is there", older.epoch)
-            older.last.unlink(missing_ok=True)
+            older.drop()
 
     def settle(self, left: Callable[[], float]) -> bool:
         """Wait until all is sent, or no time is left; return whether it is."""
@@ -145,68 +163,80 @@ class Uploads:
                 self._changed.wait(min(seconds, LOOK_SECONDS))
         return True
 
-    def _copied(self, epoch: int, last: Path, best: Path, *, partial: bool) -> Snapshot:
-        self._aside.mkdir(parents=True, exist_ok=True)
-        self._copies += 1
-        snapshot = Snapshot(
-            epoch=epoch,
-            last=_copy(last, self._aside / f"{self._copies}-last.pt"),
-            partial=partial,
-        )
-        state = _state_of(best)
-        if state is None or state == self._best_seen:
-            return snapshot
-        copy = _copy(best, self._aside / f"{self._copies}-best.pt")
-        self._best_seen = state
-        brought, epoch_brought = self._brought
-        return replace(snapshot, best=copy, best_epoch=epoch_brought if state == brought else epoch)
-
     def _run(self) -> None:
-        owed: Snapshot | None = None  # its best weights did not get through
         while True:
             with self._changed:
                 self._sending = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._waiting is not None)
-                assert self._waiting is not None  # noqa: S101 - what was waited for
-                snapshot, self._waiting = self._waiting.after(owed), None
+                offer, self._waiting = self._waiting, None
                 self._sending = True
-            owed = self._send(snapshot)
+            if offer is not None:
+                self._send(offer)
 
-    def _send(self, snapshot: Snapshot) -> Snapshot | None:
-        """Send one; return it where its best weights are still to be sent with the next."""
-        owed: Snapshot | None = snapshot
+    def _send(self, offer: Offer) -> None:
+        copy: Offer | None = None
         try:
-            # The best first: a checkpoint must never know of better weights than are there.
-            self._send_best(snapshot)
-            owed = None
-            self._send_last(snapshot)
+            copy = offer if offer.copied else self._copied(offer)
+            if copy is not None:
+                # The best first: a checkpoint must never know of better weights than are there.
+                self._send_best(copy)
+                self._send_last(copy)
         except Exception as error:
-            self._failed(snapshot.epoch, error)
+            self._failed(offer.epoch, error)
         finally:
-            snapshot.last.unlink(missing_ok=True)
-        return owed
+            if copy is not None:
+                copy.drop()
 
-    def _send_best(self, snapshot: Snapshot) -> None:
-        if snapshot.best is None:
+    def _copied(self, offer: Offer) -> Offer | None:
+        """Copy the files aside; None where the next checkpoint is written over them meanwhile."""
+        self._aside.mkdir(parents=True, exist_ok=True)
+        last, best = (self._aside / f"{offer.epoch}-{name}.pt" for name in ("last", "best"))
+        copy = replace(offer, last=last, best=best, copied=True)
+        try:
+            self._copy(offer, copy)
+        except OSError:
+            copy.drop()
+            raise
+        now = _state_of(offer.last), _state_of(offer.best)
+        if now != (offer.last_state, offer.best_state):
+            log.info("epoch %d's checkpoint is not sent: a newer one is being made", offer.epoch)
+            copy.drop()
+            return None
+        return copy
+
+    def _copy(self, offer: Offer, to: Offer) -> None:
+        to.drop()
+        shutil.copyfile(offer.last, to.last)
+        if offer.best_state in {None, self._best_sent}:
             return
-        stored = self._storage.store(snapshot.best, self._best_slots.key)
-        self._best = Best(
-            uri=stored.uri, sha256=stored.sha256, bytes=stored.bytes, epoch=snapshot.best_epoch
-        )
-        self._best_slots.settle()
-        snapshot.best.unlink(missing_ok=True)
+        same = offer.best_epoch == offer.epoch  # both were written from the same bytes
+        if not (same and _linked(to.last, to.best)):
+            shutil.copyfile(offer.best, to.best)
 
-    def _send_last(self, snapshot: Snapshot) -> None:
+    def _send_best(self, offer: Offer) -> None:
+        if offer.best_state in {None, self._best_sent}:
+            return
+        stored = self._storage.store(offer.best, self._best_slots.key)
+        self._best = Best(
+            uri=stored.uri, sha256=stored.sha256, bytes=stored.bytes, epoch=offer.best_epoch
+        )
+        self._best_sent = offer.best_state
+        self._best_is_news = True
+
+    def _send_last(self, offer: Offer) -> None:
         if self._slots is None:
-            first = snapshot.epoch % 2
+            first = offer.epoch % 2
             self._slots = Slots(*(f"{self._folder}/checkpoint-{n}.pt" for n in (first, 1 - first)))
-        stored = self._storage.store(snapshot.last, self._slots.key)
+        stored = self._storage.store(offer.last, self._slots.key)
         self._slots.settle()
         about: dict[str, Any] = {"best": self._best.named()} if self._best else {}
-        if snapshot.partial:
+        if offer.partial:
             about["partial"] = True
-        self._say("checkpoint_saved", epoch=snapshot.epoch, **artifact("last.pt", stored), **about)
+        self._say("checkpoint_saved", epoch=offer.epoch, **artifact("last.pt", stored), **about)
+        if self._best_is_news:
+            self._best_slots.settle()
+            self._best_is_news = False
 
     def _failed(self, epoch: int, error: Exception) -> None:
         log.warning("epoch %d's checkpoint was not stored", epoch, exc_info=error)
@@ -247,13 +277,13 @@ def until(seconds: float, also: Callable[[], float]) -> Callable[[], float]:
     return lambda: min(deadline - time.monotonic(), also())
 
 
-def _copy(source: Path, target: Path) -> Path:
+def _linked(file: Path, link: Path) -> bool:
+    """Give a file a second name; return whether this file system can do that."""
     try:
-        shutil.copyfile(source, target)
+        link.hardlink_to(file)
     except OSError:
-        target.unlink(missing_ok=True)
-        raise
-    return target
+        return False
+    return True
 
 
 def _state_of(file: Path) -> object:

@@ -27,15 +27,24 @@ class Gate(LocalStorage):
         super().__init__(root)
         self.open = threading.Event()
         self.open.set()
+        self.entered = threading.Event()
         self.failures: list[Exception] = []
+        self.refused = ""  # how a key ends that cannot be written
         self.keys: list[str] = []
 
     def store(self, source: Path, key: str) -> Stored:
+        self.entered.set()
         assert self.open.wait(FOREVER)
+        if self.refused and key.endswith(self.refused):
+            raise StorageDeniedError
         if self.failures:
             raise self.failures.pop(0)
         self.keys.append(key)
         return super().store(source, key)
+
+
+def weights(epoch: int) -> str:
+    return f"epoch {epoch}" + "!" * epoch
 
 
 class Training:
@@ -54,9 +63,9 @@ class Training:
         )
 
     def epoch(self, number: int, *, better: bool = False, settle: bool = True) -> None:
-        self.last.write_text(f"last {number}")
+        self.last.write_text(weights(number))
         if better:
-            self.best.write_text(f"best of epoch {number:03}" + "!" * number)
+            self.best.write_text(weights(number))
         self.uploads.offer(number, self.last, self.best)
         if settle:
             self.settle()
@@ -82,7 +91,7 @@ def test_each_checkpoint_is_named_with_its_hash_and_the_best_so_far(training: Tr
 
     first, second = training.saved()
     assert (first["epoch"], first["best"]["epoch"]) == (1, 1)
-    assert second["sha256"] == hashlib.sha256(b"last 2").hexdigest()
+    assert second["sha256"] == hashlib.sha256(weights(2).encode()).hexdigest()
     assert second["best"] == first["best"]
     assert training.storage.keys == [
         "job/attempt-2/best.pt",
@@ -97,11 +106,9 @@ def test_what_the_log_named_last_outlives_the_writing_of_the_next(training: Trai
         training.epoch(number, better=number != 3)
         saved = training.saved()
         for one in saved[-2:]:
-            assert training.content(one["uri"]) == f"last {one['epoch']}"
-        best = saved[-1]["best"]
-        assert training.content(best["uri"]).startswith(f"best of epoch {best['epoch']:03}")
-        before = saved[-2:][0]["best"]
-        assert training.content(before["uri"]).startswith(f"best of epoch {before['epoch']:03}")
+            assert training.content(one["uri"]) == weights(one["epoch"])
+            best = one["best"]
+            assert training.content(best["uri"]) == weights(best["epoch"])
 
 
 def test_the_training_never_waits_and_only_the_newest_waiting_checkpoint_is_sent(
@@ -112,7 +119,6 @@ def test_the_training_never_waits_and_only_the_newest_waiting_checkpoint_is_sent
     training.epoch(2, better=True, settle=False)
     for number in range(3, 10):
         training.epoch(number, settle=False)
-    training.last.write_text("written over meanwhile")
     assert not training.uploads.settle(lambda: 0)
     training.storage.open.set()
     training.settle()
@@ -120,8 +126,40 @@ def test_the_training_never_waits_and_only_the_newest_waiting_checkpoint_is_sent
     assert [data["epoch"] for data in training.saved()][-1] == 9
     assert len(training.saved()) <= 2
     newest = training.saved()[-1]
-    assert training.content(newest["uri"]) == "last 9"
+    assert training.content(newest["uri"]) == weights(9)
     assert newest["best"]["epoch"] == 2, "the best weights of one that was not sent come along"
+    assert list(training.aside.iterdir()) == []
+
+
+def test_what_is_being_written_over_is_not_sent_but_what_comes_next(training: Training) -> None:
+    training.storage.open.clear()
+    training.epoch(1, settle=False)
+    assert training.storage.entered.wait(FOREVER)
+    training.epoch(2, better=True, settle=False)
+    training.last.write_text(weights(3))
+    training.storage.open.set()
+    training.settle()
+    assert 2 not in [data["epoch"] for data in training.saved()]
+
+    training.epoch(3)
+    assert training.saved()[-1]["sha256"] == hashlib.sha256(weights(3).encode()).hexdigest()
+    assert training.saved()[-1]["best"]["epoch"] == 2
+
+
+def test_the_last_checkpoint_is_copied_before_the_training_goes_on(training: Training) -> None:
+    training.storage.open.clear()
+    training.epoch(1, settle=False)
+    training.last.write_text(weights(2))
+    training.best.write_text(weights(2))
+    training.uploads.offer(2, training.last, training.best, at_once=True)
+    training.last.write_text("stripped")
+    training.best.write_text("stripped too")
+    training.storage.open.set()
+    training.settle()
+
+    newest = training.saved()[-1]
+    assert training.content(newest["uri"]) == weights(2)
+    assert training.content(newest["best"]["uri"]) == weights(2)
     assert list(training.aside.iterdir()) == []
 
 
@@ -134,6 +172,17 @@ def test_a_failed_upload_is_said_and_its_best_weights_go_with_the_next(training:
     assert (kind, data["epoch"], data["code"]) == ("checkpoint_failed", 1, "disk_full")
     (saved,) = training.saved()
     assert (saved["epoch"], saved["best"]["epoch"]) == (2, 1)
+
+
+def test_best_weights_that_the_log_still_names_are_not_written_over(training: Training) -> None:
+    training.epoch(1, better=True)
+    named = training.saved()[-1]["best"]
+    training.storage.refused = "checkpoint-0.pt"  # where the next one goes
+    for number in (2, 3, 4):
+        training.epoch(number, better=True)
+
+    assert [data["epoch"] for data in training.saved()] == [1]
+    assert training.content(named["uri"]) == weights(1)
 
 
 def test_a_checkpoint_that_cannot_be_copied_is_said_and_harms_nothing(training: Training) -> None:
