@@ -76,6 +76,8 @@ class Run:
 
     def __enter__(self) -> Self:
         """Begin to report, and to hear signals and directives."""
+        if self._callbacks is not None:
+            raise RuntimeError("A run has one `with` block: an attempt ends only once.")
         self._inside = True
         if self._caller is not None:
             self._callbacks = _open_callbacks(self._caller, self._stop.hear)

@@ -115,9 +115,11 @@ def test_the_five_lines_succeed(service: ServiceProcess) -> None:
 
 
 @pytest.mark.trainer
+@pytest.mark.timeout(600)
 def test_the_example_is_killed_and_goes_on_where_it_was() -> None:
     command = f"{sys.executable} {EXAMPLE}"
-    with ServiceProcess(EPOCHLOG_TRAINER_COMMAND=command) as service:
+    # So small a model is only slowed down by threads.
+    with ServiceProcess(EPOCHLOG_TRAINER_COMMAND=command, OMP_NUM_THREADS="1") as service:
         service.start()
         job = service.submit(epochs=EPOCHS, model_name="circle")
         service.wait_for_trainer_event(job["id"], "checkpoint_saved", within=120)

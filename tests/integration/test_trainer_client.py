@@ -294,6 +294,39 @@ async def test_a_signal_after_the_last_look_comes_too_late_and_signals_are_given
     assert server.records[-1]["status"] == "succeeded"
 
 
+async def test_a_training_that_says_it_is_complete_succeeds_although_it_was_told_to_end(
+    server: CallbackServer,
+) -> None:
+    process = await start_script(
+        """
+        signal.raise_signal(signal.SIGTERM)
+        assert run.should_stop
+        run.succeed({"loss": 0.5})
+        """
+    )
+
+    code, output = await ended(process)
+
+    assert code == 0, output
+    assert (server.records[-1]["status"], server.records[-1]["metrics"]) == (
+        "succeeded",
+        {"loss": 0.5},
+    )
+
+
+async def test_an_attempt_cannot_begin_twice(server: CallbackServer) -> None:
+    def script() -> None:
+        run = epochlog_run()
+        with run:
+            run.epoch_end(1)
+        with pytest.raises(RuntimeError, match="an attempt ends only once"):
+            run.__enter__()
+
+    await to_thread(script)
+
+    assert len(server.of_kind("done")) == 1
+
+
 async def test_a_service_that_is_away_for_a_while_misses_nothing(server: CallbackServer) -> None:
     loop = asyncio.get_running_loop()
 
