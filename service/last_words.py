@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-
-import orjson
 
 from projections.events import Evidence
 from projections.sighting import Gone
+from projections.spoken import as_text, unstamped
 from service.redaction import recordable
 
 LAST_WORDS_LINES = 20
 LAST_WORDS_WIDTH = 500
 MESSAGE_WIDTH = 300
-
-# How our own trainer's log lines begin: time, level, trace, and within an epoch its number.
-_PREFIX = re.compile(r"^\S+ [A-Z]+ \[TRACE:[^]]*\] (?:epoch=\d+ )?")
 
 
 def with_last_words(seen: Gone, output: str) -> tuple[Gone, Evidence | None]:
@@ -29,18 +24,5 @@ def with_last_words(seen: Gone, output: str) -> tuple[Gone, Evidence | None]:
     evidence = Evidence(kind="log_tail", data={"lines": lines})
     if seen.signal is not None:  # whatever it was doing then is not the reason
         return seen, evidence
-    said = _PREFIX.sub("", lines[-1])[:MESSAGE_WIDTH]
+    said = unstamped(lines[-1])[:MESSAGE_WIDTH]
     return replace(seen, message=seen.message or said), evidence
-
-
-def as_text(line: str) -> list[str]:
-    """Return a line of the trainer's JSON as it would have said it in text; others as they are."""
-    try:
-        told = orjson.loads(line) if line.startswith("{") else {}
-        begin = f"{told['timestamp']} {str(told['level']).upper()} {told['trace']} "
-    except (KeyError, orjson.JSONDecodeError):
-        return [line]
-    if "epoch" in told:
-        begin += f"epoch={told['epoch']} "
-    whole = "\n".join(str(told[name]) for name in ("message", "exception") if told.get(name))
-    return [begin + part for part in whole.split("\n")]

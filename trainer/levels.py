@@ -36,6 +36,14 @@ _NAMES = {
 }
 
 
+_LEAST = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"))
+
+
+def level_named(number: int) -> str:
+    """Return the usual name of a level: a library's own ones are not labels of a log's streams."""
+    return next((name for least, name in _LEAST if number >= least), "DEBUG")
+
+
 def level_of(line: str) -> str:
     """Return the name of a level as Python's logging has it."""
     for pattern in (_WORD, _GLOG, _NCCL):

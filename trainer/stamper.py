@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trainer.identity import timestamp
-from trainer.levels import begins_traceback, level_of
+from trainer.levels import begins_traceback, level_named, level_of
 from trainer.log_lines import CONTROL, LONGEST_LINE, LogFormat, Origin, Record, lines_of, pieces
 
 # RFC 7464: what follows is a record of ours as JSON, and no line that just looks like one.
@@ -29,7 +29,7 @@ class RecordFormatter(logging.Formatter):
         """Return one line."""
         told = {
             "moment": timestamp(datetime.fromtimestamp(record.created, UTC)),
-            "level": record.levelname,
+            "level": level_named(record.levelno),
             "logger": record.name,
             "message": record.getMessage(),
             "exception": self._exception(record) or None,

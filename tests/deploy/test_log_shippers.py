@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +35,17 @@ EVERY = [
     for one in manifests
     for version in ("1.30.0", "1.37.0")
 ]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl to compare with")
+@pytest.mark.parametrize("name", SHIPPERS)
+def test_we_render_what_kubectl_renders(name: str) -> None:
+    told = subprocess.run(
+        ["kubectl", "kustomize", str(CLUSTER / name)], stdout=subprocess.PIPE, check=True
+    ).stdout
+
+    theirs = sorted(yaml.safe_load_all(told), key=identity)
+    assert sorted(SHIPPERS[name], key=identity) == theirs
 
 
 def maker(name: str) -> Manifest:

@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 
 from projections.sighting import Gone
+from projections.spoken import unstamped
 from service.last_words import LAST_WORDS_LINES, with_last_words
 from trainer.log_lines import LogFormat, Origin
 from trainer.stamper import RecordFormatter, Stamper
@@ -41,6 +42,13 @@ def test_the_reason_is_the_last_line_without_what_stamps_it(
     first = evidence.data["lines"][1]
     assert first.endswith("the attempt failed")
     assert ("epoch=3" in first) == (epoch == 3)
+
+
+@pytest.mark.parametrize(("log_format", "epoch"), [*product(LogFormat, EPOCHS)])
+def test_the_message_of_a_pod_says_it_too(log_format: LogFormat, epoch: int | None) -> None:
+    *_, last = printed(log_format, epoch).splitlines()
+
+    assert unstamped(last).startswith("ValueError: invalid literal for int()")
 
 
 @pytest.mark.parametrize("epoch", EPOCHS)

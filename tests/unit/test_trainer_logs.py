@@ -92,6 +92,16 @@ def test_a_record_says_who_wrote_it_and_how_bad_it_is() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(5, "DEBUG"), (10, "DEBUG"), (25, "INFO"), (30, "WARNING"), (60, "CRITICAL")],
+)
+def test_a_level_of_a_librarys_own_is_the_usual_one_below_it(number: int, name: str) -> None:
+    logging.addLevelName(25, "\x1b[32mVery good")
+
+    assert stamped(logged("hello", number))[0].endswith(f"Z {name} {MARK} hello")
+
+
 def test_a_progress_bar_becomes_its_last_state() -> None:
     assert stamped(b"\r\x1b[K1/3\r\x1b[K2/3\r\x1b[K3/3\n")[0].endswith("] 3/3")
 
