@@ -31,9 +31,10 @@ from tests.deploy.sources import (
 )
 from tests.logql import selects
 from tests.shipping import Entry, Stage, public, relabelled, rules_of
-from trainer.log_lines import LogFormat, Origin
+from trainer.log_lines import LogFormat, Origin, Record, lines_of
 from trainer.stamper import RecordFormatter, Stamper
 
+PAGE = (ROOT / "docs" / "logs.md").read_text(encoding="utf-8")
 TRACE = "abc-def"
 LABELS = {
     "containers": {"app", "job_id", "attempt", "level"},
@@ -184,8 +185,7 @@ def test_a_job_is_found_by_its_trace(
 def test_each_query_of_the_page_finds_something_and_not_everything(
     source: str, log_format: LogFormat, lines_of_service: list[Line]
 ) -> None:
-    page = (ROOT / "docs" / "logs.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"^```logql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    [block] = re.findall(r"^```logql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     queries = [line for line in block.splitlines() if line and not line.startswith("#")]
     sent = list(everything(source, log_format, lines_of_service))
 
@@ -193,6 +193,20 @@ def test_each_query_of_the_page_finds_something_and_not_everything(
     for query in queries:
         if place(source) != "files" or 'app="service"' not in query:
             assert 0 < len(found_by(query, sent)) < len(sent), query
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_the_page_shows_a_line_as_it_is(log_format: LogFormat) -> None:
+    record = Record(
+        moment="2026-11-23T01:02:03.456789Z",
+        level="INFO",
+        logger="trainer.recorder",
+        message="epoch 3 of 5 begins",
+    )
+
+    [line] = lines_of(record, 3, Origin(trace_id=TRACE, job_id=123, attempt=1), log_format)
+
+    assert line in PAGE.splitlines()
 
 
 @pytest.mark.parametrize("source", [one for one in SOURCES if place(one) == "containers"])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from trainer import logs
 from trainer.configuration import known_log_format, known_origin
 from trainer.levels import level_of
 from trainer.log_lines import LONGEST_LINE, LogFormat, Origin
@@ -293,6 +294,19 @@ def test_what_a_process_and_its_children_write_comes_out_as_text() -> None:
     assert all(MARK in line for line in lines)
     assert lines[3].endswith(f"Z WARNING {MARK} epoch=1 a loader's worker")
     assert lines[-1].endswith(f"Z INFO {MARK} of another program")
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_a_complaint_carries_the_trace_where_it_is_known(
+    log_format: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.complain("The variable EPOCHS is missing.", ORIGIN, log_format)
+    logs.complain("The variable TRACE_ID is missing.", None, log_format)
+
+    known, unknown = capsys.readouterr().err.splitlines()
+    assert MARK in known
+    assert "The variable EPOCHS is missing." in known
+    assert unknown == "The variable TRACE_ID is missing."
 
 
 def test_who_complains_of_a_wrong_environment_is_known_as_far_as_it_tells() -> None:
