@@ -65,11 +65,13 @@ class Recorder:
         self._telemetry.watch_gpu(uuid)
 
     def epoch_started(self, epoch: int, batches: int, images: int) -> None:
-        """An epoch of so many images begins."""
+        """An epoch of so many images begins; until its end each line of the log carries it."""
+        epochs = self._heart.progress.epochs
+        log.info("epoch %d of %d begins", epoch, epochs, extra={"epoch_begins": epoch})
         self._pace.epoch_started(
             time.monotonic(),
             epoch=epoch,
-            epochs=self._heart.progress.epochs,
+            epochs=epochs,
             batches=batches,
             images=images,
         )
@@ -101,7 +103,8 @@ class Recorder:
             }
         )
         self._tracking.epoch(epoch, metrics)
-        log.info("epoch %d of %d took %.1f s: %s", epoch, epochs, seconds, metrics)
+        took = "epoch %d of %d took %.1f s: %s"
+        log.info(took, epoch, epochs, seconds, metrics, extra={"epoch_ends": epoch})
 
     def checkpoint(
         self,

@@ -31,6 +31,7 @@ def test_what_is_not_given_has_its_default() -> None:
     assert configuration.base_url == "http://127.0.0.1:8080"
     assert configuration.resume_from is None
     assert configuration.train_params == "{}"
+    assert configuration.log_format == "text"
 
 
 def test_an_empty_variable_is_a_missing_one() -> None:
@@ -65,6 +66,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("HEARTBEAT_SECONDS", "-1"),
         ("HEARTBEAT_SECONDS", "nan"),
         ("HEARTBEAT_SECONDS", "often"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:
