@@ -6,8 +6,10 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.command_line import Ran, epochlog, started
@@ -103,7 +105,10 @@ async def test_the_server_of_a_killed_demo_ends_with_it(state: Path) -> None:
 
 def _of_a_server(state: Path) -> list[str]:
     """Return the commands of the S3 server and its leash, as far as they live."""
-    commands = [" ".join(process.cmdline()) for process in living_in(state)]
+    commands = []
+    for process in living_in(state):
+        with suppress(psutil.NoSuchProcess):
+            commands.append(" ".join(process.cmdline()))
     return [command for command in commands if "serve s3" in command]
 
 
