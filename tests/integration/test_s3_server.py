@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from service import leash
 from service.object_store import AccessKeys, Bucket, ObjectStoreError
 from service.s3_server import S3Server, S3ServerError, s3_server
 from tests.polling import eventually
@@ -76,6 +77,13 @@ async def test_it_answers_only_who_has_its_keys_and_shows_them_to_nobody(
 def test_a_terminals_signals_are_not_meant_for_it(folder: Path, tmp_path: Path) -> None:
     with s3_server({"storage": folder}, log=tmp_path / "s3.log"):
         assert os.getsid(0) not in {os.getsid(one.pid) for one in living_in(folder.parent)}
+
+
+async def test_it_ends_with_its_leash(folder: Path, tmp_path: Path) -> None:
+    with s3_server({"storage": folder}, log=tmp_path / "s3.log"):
+        [held] = [one for one in living_in(folder.parent) if leash.__file__ in one.cmdline()]
+        held.terminate()
+        await eventually(lambda: not living_in(folder.parent))
 
 
 async def test_it_ends_with_a_starter_that_is_killed(folder: Path) -> None:
