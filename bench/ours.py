@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 
@@ -44,13 +44,19 @@ class Service:
 
     async def hire(self, number: int) -> None:
         """Make jobs until there are so many trainers."""
+        while len(self.trainers) < number:
+            job = await self.new_job()
+            self.trainers.append(Trainer(job_id=job["id"], token=job["callback_token"]))
+
+    async def new_job(self) -> Any:
+        """Make a job; return it, with its callback token."""
         headers = {"Authorization": f"Bearer {self.api_token}"}
-        async with aiohttp.ClientSession(headers=headers) as session:
-            while len(self.trainers) < number:
-                url = f"http://127.0.0.1:{self.port}/v1/jobs"
-                async with session.post(url, json=NEW_JOB, raise_for_status=True) as response:
-                    job = await response.json()
-                self.trainers.append(Trainer(job_id=job["id"], token=job["callback_token"]))
+        url = f"http://127.0.0.1:{self.port}/v1/jobs"
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(url, json=NEW_JOB, raise_for_status=True) as response,
+        ):
+            return await response.json()
 
 
 async def start(

@@ -11,6 +11,7 @@ from bench import (
     message_db,
     mlflow_server,
     ours,
+    outbox,
 )
 from bench import replay as replaying
 from bench import stream as streaming
@@ -98,4 +99,11 @@ KUBERNETES = Part(
     (),
 )
 
-PARTS = (CALLBACKS, PEERS, REPLAY, AS_OF, STREAM, GROWTH, KUBERNETES)
+OUTBOX = Part(
+    "outbox",
+    f"{outbox.ITEMS:,} callbacks that waited on a trainer's disk, in requests of 500",
+    (outbox.KEPT, outbox.BARE, outbox.DRAINED),
+    (Compare(outbox.DRAINED, outbox.BARE),),
+)
+
+PARTS = (CALLBACKS, PEERS, REPLAY, AS_OF, STREAM, GROWTH, KUBERNETES, OUTBOX)

@@ -36,8 +36,9 @@ class Exhibits:
     """The attempt that failed, by the position of that decision."""
     _moved: tuple[Record, str] | None = None
     """The last event by which the current attempt advanced, or began; and where that was."""
-    _heard: int = 0
-    """How many callbacks came since."""
+    _moved_at: datetime | None = None
+    _heard: int | None = 0
+    """How many callbacks came since; None where that was within a roll-up, which does not tell."""
 
     def note(self, before: JobState, record: Record, after: JobState, *, counts: bool) -> None:
         """Take a record, the states around it, and whether it counted."""
@@ -55,19 +56,22 @@ class Exhibits:
         """Return what speaks for how the job stands."""
         failed = {self._failures[at] for at in state.decided_by if at in self._failures}
         found = [self._tracebacks[attempt] for attempt in failed if attempt in self._tracebacks]
-        if verdict is Verdict.STALLED and self._moved is not None:
-            found.append(_stall(*self._moved, self._heard))
+        if verdict is Verdict.STALLED and self._moved is not None and self._moved_at is not None:
+            found.append(_stall(*self._moved, self._moved_at, self._heard))
         return found
 
     def _note_move(self, before: JobState, record: Record, after: JobState) -> None:
         if before.attempt != after.attempt or before.running_since != after.running_since:
-            self._moved, self._heard = (record, "the attempt began"), 0
-        if not isinstance(record.event, Heartbeat | Heartbeats | TrainerEvent | Done):
+            self._moved, self._moved_at = (record, "the attempt began"), record.recorded_at
+            self._heard = 0
+        event = record.event
+        if not isinstance(event, Heartbeat | Heartbeats | TrainerEvent | Done):
             return
         if has_moved(before.attempt_progress, after.attempt_progress):
-            self._moved, self._heard = (record, where(after.attempt_progress)), 0
-        else:
-            self._heard += record.event.count if isinstance(record.event, Heartbeats) else 1
+            self._moved, self._moved_at = (record, where(after.attempt_progress)), after.advanced_at
+            self._heard = None if isinstance(event, Heartbeats) else 0
+        elif self._heard is not None:
+            self._heard += event.count if isinstance(event, Heartbeats) else 1
 
 
 def where(progress: Progress) -> str:
@@ -100,12 +104,12 @@ def _place(record: Record, state: JobState) -> str:
     return f" at {where(progress)}" if began else " before its first epoch"
 
 
-def _stall(last: Record, place: str, heard: int) -> Exhibit:
-    although = f", although it called back {heard:,} times since" if heard > 1 else ""
+def _stall(last: Record, place: str, at: datetime, heard: int | None) -> Exhibit:
+    although = f", although it called back {heard:,} times since" if heard and heard > 1 else ""
     return Exhibit(
         position=last.position,
         type=last.type,
-        why=f"Nothing has advanced since {place}, at {_text(last.recorded_at)}{although}.",
+        why=f"Nothing has advanced since {place}, at {_text(at)}{although}.",
     )
 
 

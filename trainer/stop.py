@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trainer.errors import Interrupted
 
@@ -22,6 +22,7 @@ EXIT_CODE = 143
 GRACE_SECONDS = 25.0
 # Of these, the last ones are for a last word where the main thread has not come to it.
 LAST_WORD_SECONDS = 4.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -32,9 +33,14 @@ class Stop:
     the main thread looks here at each batch's end.
     """
 
-    def __init__(self, grace: float = GRACE_SECONDS) -> None:
-        """Start with nobody asking; who asks will wait for the grace."""
+    def __init__(self, grace: float = GRACE_SECONDS, *, at_once: bool = True) -> None:
+        """Start with nobody asking; who asks will wait for the grace.
+
+        `at_once` is whether an attempt that no longer counts ends even where there is something
+        to keep.
+        """
         self._grace = grace
+        self._at_once = at_once
         self._last_word = min(LAST_WORD_SECONDS, grace / 4)
         self._deadline = math.inf
         self.cancelled = False
@@ -43,6 +49,8 @@ class Stop:
         self._holding = False
         self._claimed = False
         self._claiming = threading.Lock()
+        self._closed = False
+        self._before: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
         self._asked, self._ask = os.pipe()
 
@@ -67,9 +75,18 @@ class Stop:
 
     def listen(self, leave: Callable[[], NoReturn]) -> None:
         """Take SIGTERM and SIGINT; `leave` is called, in another thread, to end the process."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        if threading.current_thread() is threading.main_thread():
+            self._before = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
+        else:
+            log.warning("only the main thread can take signals: SIGTERM will end it unheard")
         threading.Thread(target=self._attend, args=(leave,), name="stop", daemon=True).start()
+
+    def close(self) -> None:
+        """Hear nothing more, and give the signals back to whoever took them before."""
+        self._closed = True
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        os.write(self._ask, b".")
 
     def hear(self, directive: str) -> None:
         """Take a directive of the service."""
@@ -122,8 +139,10 @@ class Stop:
     def _attend(self, leave: Callable[[], NoReturn]) -> None:
         while True:
             self._wait()
+            if self._closed:
+                return
             late = self.left(self._last_word) <= 0
-            at_once = self.abandoned or (self.wanted and not self._holding)
+            at_once = (self.abandoned and self._at_once) or (self.wanted and not self._holding)
             if (at_once or late) and self.claim():
                 leave()
             if late:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
 import os
 import re
@@ -11,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from projections.events import KINDS
 from projections.health import Verdict
@@ -20,9 +24,11 @@ from projections.rules import SENTENCES
 from service.api import ROUTES
 from service.openapi import error_codes
 from service.routing import Route
+from service.storage_keys import PART
 from tests.conftest import StartService
 from tests.http import Api
 from tests.polling import eventually
+from tests.s3 import KEY, SECRET, s3_server
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -60,6 +66,7 @@ def _sections() -> dict[str, str]:
 EXAMPLES = _examples()
 PRELUDE = EXAMPLES[0]
 OWN_TRAINER = "A trainer of your own"
+ELSEWHERE = ("/logs", "/storage/")  # they need a service of their own, below
 
 
 @pytest_asyncio.fixture
@@ -121,7 +128,11 @@ def _has_shape(shown: Any, given: Any, place: str = "answer") -> bool:
 
 @pytest.mark.parametrize(
     "example",
-    [each for each in EXAMPLES if "/logs" not in each.section and each.section != OWN_TRAINER],
+    [
+        each
+        for each in EXAMPLES
+        if each.section != OWN_TRAINER and not any(part in each.section for part in ELSEWHERE)
+    ],
     ids=lambda example: f"{example.section} in {example.language}",
 )
 async def test_an_example_runs_and_is_answered_as_shown(
@@ -148,6 +159,52 @@ async def test_the_examples_of_logs_show_what_the_process_printed(
     for example in EXAMPLES:
         if "/logs" in example.section:
             assert "these are the logs" in await _run(example, _exported(api, job))
+
+
+async def test_the_examples_of_the_storage_reach_a_real_store(
+    start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("R2_SECRET_ACCESS_KEY", SECRET)
+    (tmp_path / "s3" / "bucket").mkdir(parents=True)
+    with s3_server(tmp_path / "s3") as endpoint:
+        api = await start_service(
+            EPOCHLOG_STORAGE_TYPE="s3",
+            EPOCHLOG_STORAGE_ACCESS="presigned",
+            EPOCHLOG_BUCKET="bucket",
+            EPOCHLOG_S3_ENDPOINT=endpoint,
+        )
+        job = await api.create_job()
+        for example in EXAMPLES:
+            if "/storage/" not in example.section:
+                continue
+            begun = await _begun_upload(api, job) if "upload" in example.code else {}
+            out = await _run(example, _exported(api, job) | begun)
+            if example.shown is not None and example.language == "sh":
+                assert _has_shape(example.shown, json.loads(out))
+
+    attempt = tmp_path / "s3" / "bucket" / "checkpoints" / f"job-{job['id']}" / "attempt-1"
+    assert (attempt / "best.pt").read_bytes() == b"hello"
+    assert (attempt / "large.pt").stat().st_size == PART + 1
+
+
+async def _begun_upload(api: Api, job: Any) -> dict[str, str]:
+    """Send the parts of a large object; what `complete` and `abort` are told of them."""
+    content = bytes(PART + 1)
+    wanted = {
+        "key": f"checkpoints/job-{job['id']}/attempt-1/large.pt",
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    signed = (await api.call_back(job, "storage/put", wanted)).json
+    etags = {}
+    async with aiohttp.ClientSession() as session:
+        for part in signed["parts"]:
+            start = (part["number"] - 1) * signed["part_bytes"]
+            data = io.BytesIO(content[start : start + signed["part_bytes"]])
+            async with session.put(URL(part["url"], encoded=True), data=data) as answer:
+                etags[f"ETAG_{part['number']}"] = answer.headers["ETag"].strip('"')
+    return {"UPLOAD_ID": signed["upload_id"], **etags}
 
 
 async def test_the_trainer_of_ones_own_succeeds_and_hears_of_a_cancel(

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from rich.console import Console
 
-from bench import kubernetes
+from bench import kubernetes, outbox
 from bench.contender import BenchError, Compare, Contender, Measure, Measured, Part
 from bench.history import COHORT_JOBS
 from bench.load import Load
@@ -21,7 +21,7 @@ from bench.loading import fill
 from bench.machine import describe
 from bench.markdown import page
 from bench.ours import NEW_JOB, send
-from bench.parts import KUBERNETES
+from bench.parts import KUBERNETES, OUTBOX
 from bench.report import document, heading, tables
 from bench.rounds import run
 from bench.stage import Pace, Stage
@@ -141,6 +141,18 @@ async def test_what_happens_in_the_benchmarks_cluster_is_told_with_its_delay(
     delays = [figure.typical("p99_ms") for figure in result.figures if figure.unit == "facts/s"]
     assert len(delays) == 2
     assert all(delay and delay > 0 for delay in delays)
+
+
+async def test_what_the_benchmarks_outbox_held_is_in_the_log(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "ITEMS", 6_000)  # of which a quick run takes a tenth
+    async with AsyncExitStack() as stack:
+        stage = Stage(postgres, tmp_path, replace(PACE, rounds=1), stack)
+        result = await run(OUTBOX, stage, lambda _step: None)
+    for figure in result.figures:
+        assert (figure.missing, figure.errors) == ("", {})
+        assert all(one.rate > 0 for one in figure.slices)
 
 
 def measured(rate: float) -> Measure:

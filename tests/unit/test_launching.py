@@ -80,7 +80,7 @@ def test_the_keys_of_the_store_are_handed_on() -> None:
 
 
 def test_with_signed_addresses_no_key_is() -> None:
-    told = environment(Given(), storage_access="presigned")
+    told = environment(Given(), storage_access="presigned", storage_type="s3", bucket="trainings")
 
     assert told["STORAGE_ACCESS"] == "presigned"
     assert not KEYS.keys() & told.keys()
