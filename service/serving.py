@@ -34,7 +34,7 @@ from service.instance import Instance, policy_of
 from service.lease import Candidate, holder_of
 from service.local import LocalExecutor
 from service.metrics import Metrics
-from service.object_store import Bucket, open_store
+from service.object_store import AccessKeys, Bucket, open_store
 from service.postgres import Database, migrate
 from service.rebuilding import rebuild_if_old
 from service.senses import Senses
@@ -90,9 +90,12 @@ async def _trainings_that_go_on(instance: Instance) -> list[int]:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Serving]:
+async def serving(
+    settings: Settings, *, drive: bool = True, keys: AccessKeys | None = None
+) -> AsyncIterator[Serving]:
     """Run a service; without `drive` it only answers, and neither launches nor decides.
 
+    `keys` are those of the bucket, where they are not in the environment.
     Raises SettingsError, StateFolderInUseError, EmbeddedPostgresError or StoreUnavailableError.
     """
     async with AsyncExitStack() as stack:
@@ -139,7 +142,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             api_tokens=ApiTokens(store, api_token),
             feed=feed,
             metrics=metrics,
-            signing=await _signing(stack, settings),
+            signing=await _signing(stack, settings, keys),
         )
         if drive and settings.anchor_seconds:
             await _start_anchoring(stack, instance, folder, broken)
@@ -174,9 +177,11 @@ async def _start_anchoring(
     await _start(stack, anchoring.run(), broken)
 
 
-async def _signing(stack: AsyncExitStack, settings: Settings) -> Bucket | None:
+async def _signing(
+    stack: AsyncExitStack, settings: Settings, keys: AccessKeys | None
+) -> Bucket | None:
     """Return the bucket for which addresses are signed, if they are."""
-    bucket = signing_storage(settings)
+    bucket = signing_storage(settings, keys)
     if bucket is not None:
         await stack.enter_async_context(bucket.held())
     return bucket
