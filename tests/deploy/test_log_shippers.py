@@ -15,9 +15,9 @@ import yaml
 
 from tests import alloy
 from tests.alloy import Block, Call, references
+from tests.compose import SERVICES
 from tests.deploy.manifests import ROOT, containers, named, of_kind, overlay
 from tests.deploy.sources import CLUSTER, HERE, THERE
-from tests.deploy.test_compose import SERVICES
 from tests.kustomize import Manifest, identity, render
 from tests.network_policy import OUTSIDE, Network, Pod
 
