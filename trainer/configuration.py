@@ -152,6 +152,8 @@ def _trace_id(environment: Mapping[str, str]) -> str:
         raise ConfigurationError(
             f"The variable TRACE_ID must be letters, digits and . _ : - only, not {value!r}."
         )
+    if not value.strip("0-"):
+        raise ConfigurationError("The variable TRACE_ID must not be all zeros: that is no trace.")
     return value
 
 

@@ -45,6 +45,7 @@ class Recorder:
     def phase(self, name: str) -> None:
         """A phase begins."""
         log.info("phase: %s", name)
+        self._callbacks.trace.epoch = None
         self._heart.reach(phase=name, epoch=None)
         self._callbacks.event("phase_started", phase=name)
 
@@ -66,6 +67,7 @@ class Recorder:
 
     def epoch_started(self, epoch: int, batches: int, images: int) -> None:
         """An epoch of so many images begins."""
+        self._callbacks.trace.epoch = epoch
         self._pace.epoch_started(
             time.monotonic(),
             epoch=epoch,
