@@ -8,12 +8,12 @@ much later.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Literal
 
-from projections.events import Record, TrainerEvent
+from projections.events import Heartbeat, Heartbeats, Record, TrainerEvent
 from projections.job import JobState, JobStatus
 from projections.progress import completed_epoch, numbers_in, seconds_in
 from projections.timeline import Attempt, Epoch, Phase, Timeline
@@ -97,13 +97,17 @@ def job_span(state: JobState) -> Span:
     )
 
 
-def attempt_spans(told: Timeline, number: int) -> Iterator[Span]:
-    """Yield the spans of an attempt that has ended: itself, its phases and its epochs."""
+def attempt_spans(told: Timeline, number: int, under_way: int = 0) -> Iterator[Span]:
+    """Yield the spans of an attempt that has ended: itself, its phases and its epochs.
+
+    `under_way` is the last epoch of which it has told that it runs.
+    """
     attempt = next((one for one in told.attempts if one.attempt == number), None)
     if attempt is None or not attempt.phases:
         return
     state = told.state
-    begin, end = attempt.phases[0]["from"], attempt.phases[-1]["to"] or told.entries[-1]["at"]
+    last = attempt.phases[-1]
+    begin, end = attempt.phases[0]["from"], last["to"] or last["from"]
     reason = attempt.reason
     yield Span(
         name="attempt",
@@ -125,6 +129,20 @@ def attempt_spans(told: Timeline, number: int) -> Iterator[Span]:
         at = min(max(epoch["at"], begin), end)
         start = max(at - _lasted(attempt, epoch, at), begin)
         yield _epoch_span(state, number, epoch["epoch"], epoch["metrics"], start=start, end=at)
+    if under_way > max((epoch["epoch"] for epoch in attempt.epochs), default=0):
+        start = min(max(_begins_of_the_last(attempt), default=begin), end)
+        broken = _epoch_span(state, number, under_way, {}, start=max(start, begin), end=end)
+        attributes = {**broken.attributes, "epochlog.outcome": "unfinished"}
+        yield replace(broken, attributes=attributes)
+
+
+def epoch_under_way(record: Record) -> int:
+    """Return the epoch of which a callback tells that it runs, or 0."""
+    match record.event:
+        case Heartbeat(epoch=int(epoch), batch=int()) | Heartbeats(epoch=int(epoch), batch=int()):
+            return epoch
+        case _:
+            return 0
 
 
 def epoch_span(record: Record, state: JobState) -> Span | None:
@@ -199,6 +217,12 @@ def _lasted(attempt: Attempt, epoch: Epoch, at: datetime) -> timedelta:
         return timedelta(seconds=min(epoch["seconds"], _LONGEST_EPOCH))
     began = [phase["from"] for phase in attempt.phases if phase["from"] <= at]
     return at - began[-1] if began else timedelta(0)
+
+
+def _begins_of_the_last(attempt: Attempt) -> list[datetime]:
+    """Return each moment after which the epoch that was not finished may have begun."""
+    ends = [epoch["at"] for epoch in attempt.epochs]
+    return ends + [phase["from"] for phase in attempt.phases if phase["phase"] == "train"]
 
 
 def _about(state: JobState, attempt: int) -> dict[str, Value]:

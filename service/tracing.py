@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from projections.events import AttemptFailed, Cancelled, Failed, Record, Succeeded
-from projections.spans import Span, attempt_spans, epoch_span, job_span
+from projections.spans import Span, attempt_spans, epoch_span, epoch_under_way, job_span
 from projections.timeline import Story
 from service.batch import Outcome
 from service.errors import SettingsError, StoreUnavailableError
@@ -134,15 +135,17 @@ class Tracing:
             log.exception("spans_lost", job_id=ended.job_id)
 
     async def _spans_of(self, ended: _Ended) -> None:
-        story, known = Story(), set()
+        story, known, under_way = Story(), set(), Counter[int]()
         async for page in self.store.history(ended.job_id, position=ended.position):
             for record in page:
                 story.add(record)
                 if span := epoch_span(record, story.state):
                     known.add(span.span_id)
+                elif epoch := epoch_under_way(record):
+                    under_way[record.attempt] = max(under_way[record.attempt], epoch)
         told = story.finished(ended.now)
         for attempt in ended.attempts:
-            for span in attempt_spans(told, attempt):
+            for span in attempt_spans(told, attempt, under_way[attempt]):
                 if span.span_id not in known:
                     self._export(span)
         if ended.is_over:

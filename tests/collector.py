@@ -1,4 +1,4 @@
-"""A collector of spans, real OTLP over HTTP: it decodes what it is sent, and may be out of order."""
+"""A collector of spans, real OTLP over HTTP: it decodes what it is sent, or is out of order."""
 
 from __future__ import annotations
 

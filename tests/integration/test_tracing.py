@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,10 +30,10 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture
 async def traced_api(
     collector: Collector, start_service: StartService, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Api]:
+) -> Api:
     for name, value in collector.variables.items():
         monkeypatch.setenv(name, value)
-    yield await start_service()
+    return await start_service()
 
 
 async def spans(collector: Collector, name: str, count: int = 1) -> list[Seen]:
@@ -50,7 +50,9 @@ async def the_only(collector: Collector, name: str) -> Seen:
 async def beat(api: Api, job: Any, *traceparents: str) -> Any:
     headers = {"traceparent": traceparents[0]} if traceparents else {}
     path = f"/v1/jobs/{job['id']}/heartbeat"
-    answer = await api.call("POST", path, {"epoch": 1}, token=job["callback_token"], headers=headers)
+    answer = await api.call(
+        "POST", path, {"epoch": 1}, token=job["callback_token"], headers=headers
+    )
     assert answer.status == 200, answer.text
     return answer.json
 

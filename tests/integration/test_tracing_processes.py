@@ -38,7 +38,11 @@ def test_a_job_is_a_tree_of_its_attempts_and_their_epochs() -> None:
 
     trace = job["trace_id"]
     assert over["attempt"] == 2
-    assert (root.trace_id, root.span_id, root.parent_id) == (UUID(trace).hex, job_span_id(trace), "")
+    assert (root.trace_id, root.span_id, root.parent_id) == (
+        UUID(trace).hex,
+        job_span_id(trace),
+        "",
+    )
     assert root.attributes["epochlog.status"] == "succeeded"
     assert root.attributes["epochlog.attempts"] == 2
     assert [(one.span_id, one.parent_id, one.error is None) for one in attempts] == [
@@ -98,7 +102,9 @@ def test_what_ends_just_before_the_service_stops_is_exported() -> None:
 
 @pytest.mark.parametrize("state", ["gone", "hangs", "refuses"])
 def test_a_collector_that_takes_nothing_costs_nobody_anything(state: str) -> None:
-    with Collector(hangs=state == "hangs", refuses=503 if state == "refuses" else None) as collector:
+    with Collector(
+        hangs=state == "hangs", refuses=503 if state == "refuses" else None
+    ) as collector:
         variables = dict(collector.variables)
         if state == "gone":
             variables["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
@@ -142,7 +148,7 @@ def test_a_variable_that_asks_for_what_there_is_not_stops_the_start() -> None:
     with ServiceProcess() as service:
         told = subprocess.run(
             [sys.executable, "-m", "service", "serve"],
-            env={**service.environ, **environ, **{"EPOCHLOG_STATE_DIR": str(service.state)}},
+            env={**service.environ, **environ, "EPOCHLOG_STATE_DIR": str(service.state)},
             capture_output=True,
             text=True,
             check=False,

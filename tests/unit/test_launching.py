@@ -22,6 +22,8 @@ OTEL = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
     "OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "OTEL_SDK_DISABLED": "false",
+    "OTEL_TRACES_EXPORTER": "otlp",
 }
 
 
@@ -80,7 +82,7 @@ def test_the_keys_of_the_store_are_handed_on() -> None:
 
 
 def test_with_signed_addresses_no_key_is() -> None:
-    told = environment(Given(), storage_access="presigned")
+    told = environment(Given(), storage_access="presigned", storage_type="s3", bucket="b")
 
     assert told["STORAGE_ACCESS"] == "presigned"
     assert not KEYS.keys() & told.keys()
