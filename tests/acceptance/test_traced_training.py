@@ -45,6 +45,7 @@ def test_a_training_is_one_tree_from_the_job_to_the_append_of_a_callback() -> No
     requests = [one for one in spans.values() if one.kind == SERVER]
 
     assert over["status"] == "succeeded"
+    assert {one.service for one in collector.spans} == {"epochlog-service", "epochlog-trainer"}
     assert spans[attempt].parent_id == job_span_id(trace)
     assert [spans[epoch].parent_id for epoch in epochs] == [attempt, attempt]
     assert all(spans[epoch].attributes["epochlog.metrics.mAP50"] >= 0 for epoch in epochs)
