@@ -77,10 +77,11 @@ class OtlpExporter:
     def close(self, seconds: float) -> None:
         """Export what waits; after so many seconds whoever collects it has had time enough."""
         until = time.monotonic() + seconds
-        _run_at_most(self._queue.force_flush, seconds)
+        if not _done_within(self._queue.force_flush, seconds):
+            log.warning("spans_lost", why="the collector did not take the last ones in time")
         self._complaints.setLevel(logging.CRITICAL)  # it complains of being shut down twice
         self._sender.shutdown()  # type: ignore[no-untyped-call] # ends the pause before a next try
-        _run_at_most(self._queue.shutdown, max(until - time.monotonic(), 0.1))
+        _done_within(self._queue.shutdown, max(until - time.monotonic(), 0.1))
 
     def _readable(self, span: Span) -> ReadableSpan:
         parent = span.parent_id
@@ -133,8 +134,9 @@ def _context(
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote, flags)
 
 
-def _run_at_most(work: Callable[[], object], seconds: float) -> None:
-    """Wait for it so long; it goes on in a thread that holds no process up."""
+def _done_within(work: Callable[[], object], seconds: float) -> bool:
+    """Return whether it was done by then; it goes on in a thread that holds no process up."""
     thread = threading.Thread(target=work, name="spans-last", daemon=True)
     thread.start()
     thread.join(seconds)
+    return not thread.is_alive()

@@ -116,8 +116,8 @@ def test_a_collector_that_takes_nothing_costs_nobody_anything(state: str) -> Non
             log = service.log()
     assert log.count("spans_not_exported") <= 1
     assert "Traceback" not in log
-    if state != "hangs":  # it was not given up yet
-        assert "spans_not_exported" in log
+    # One that hangs was not given up before the end.
+    assert ("spans_lost" if state == "hangs" else "spans_not_exported") in log
 
 
 def test_where_nobody_collects_spans_no_library_is_loaded() -> None:
