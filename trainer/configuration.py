@@ -191,6 +191,10 @@ def _trace_id(environment: Mapping[str, str]) -> str:
         raise ConfigurationError(
             f"The variable TRACE_ID must be letters, digits and . _ : - only, not {value!r}."
         )
+    if not value.strip("0-"):
+        raise ConfigurationError(
+            "The variable TRACE_ID must be more than zeros, which name no trace."
+        )
     return value
 
 

@@ -45,6 +45,7 @@ class Recorder:
     def phase(self, name: str) -> None:
         """A phase begins."""
         log.info("phase: %s", name)
+        self._callbacks.trace.epoch = None
         self._heart.reach(phase=name, epoch=None)
         self._callbacks.event("phase_started", phase=name)
 
@@ -68,6 +69,7 @@ class Recorder:
         """An epoch of so many images begins; until its end each line of the log carries it."""
         epochs = self._heart.progress.epochs
         log.info("epoch %d of %d begins", epoch, epochs, extra={"epoch_begins": epoch})
+        self._callbacks.trace.epoch = epoch
         self._pace.epoch_started(
             time.monotonic(),
             epoch=epoch,

@@ -58,6 +58,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("JOB_ID", "0"),
         ("ATTEMPT", "one"),
         ("TRACE_ID", "two lines\nfake"),
+        ("TRACE_ID", "00000000-0000-0000-0000-000000000000"),
         ("BACKEND_BASE_URL", "localhost:8080"),
         ("STORAGE_TYPE", "ftp"),
         ("EPOCHS", "0"),
