@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer import configuration, errors, outbox
+from trainer import backoff, configuration, errors, outbox
 from trainer.outcomes import LEFT
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trainer.md").read_text(encoding="utf-8")
@@ -40,6 +40,7 @@ def test_who_was_told_to_end_has_a_code_on_the_page() -> None:
     assert told == {code: "yes" if said["retryable"] else "no" for code, said in LEFT.items()}
 
 
-def test_the_journals_size_is_the_one_that_is_told() -> None:
+def test_the_journals_size_and_the_longest_pause_are_those_that_are_told() -> None:
+    assert f"at most {backoff.HIGHEST_CEILING:g} seconds" in PAGE
     assert f"{outbox.CAPACITY:,} callbacks" in PAGE
     assert f"{outbox.CAPACITY_BYTES // 1024**2} MiB" in PAGE
