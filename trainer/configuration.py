@@ -53,6 +53,8 @@ class Configuration:
     batch: int
     resume_from: str | None
     mlflow_uri: str | None
+    mlflow_run_id: str | None
+    """The run to continue, where the service does not know one."""
     heartbeat_seconds: float
     grace_seconds: float
     train_params: str
@@ -84,6 +86,7 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         batch=_batch(environment),
         resume_from=_optional(environment, "RESUME_FROM"),
         mlflow_uri=_optional(environment, "MLFLOW_TRACKING_URI"),
+        mlflow_run_id=_optional(environment, "MLFLOW_RUN_ID"),
         heartbeat_seconds=_seconds(environment, "HEARTBEAT_SECONDS", default=30),
         grace_seconds=_seconds(environment, "GRACE_SECONDS", default=GRACE_SECONDS),
         train_params=_optional(environment, "TRAIN_PARAMS") or "{}",

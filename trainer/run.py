@@ -35,7 +35,7 @@ from trainer.resume import Ground, Search
 from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
 from trainer.telemetry import Telemetry
-from trainer.tracking import Tracking, default_uri
+from trainer.tracking import Tracking, default_uri, tags_of
 from trainer.uploads import OutOfTimeError, Uploads, patiently, until
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,6 @@ LAST_SECOND = 1.0
 LEFTOVERS_PATIENCE = 10.0
 # A cancel is often said in the answer to what we have just sent: hear it before the last word.
 HEARING_PATIENCE = 3.0
-LONGEST_MESSAGE = 2000
 MOST_FINDINGS = 10
 # What an earlier process of the same attempt may have left, and this one makes anew.
 SCRATCH = ("dataset", "run", "uploads")
@@ -130,9 +129,7 @@ class Attempt:
         metrics = self._train(train, plan, storage, recorder, uploads)
         self.stop.hold()
         recorder.phase("upload")
-        for file in (plan.best, plan.folder / "results.csv"):
-            if file.exists():
-                self.tracking.artifact(file)
+        self._track_files(plan)
         artifacts = self.results.store(lambda: self.stop.left(LAST_WORDS_SECONDS))
         return Succeeded(metrics, artifacts)
 
@@ -141,18 +138,17 @@ class Attempt:
         if isinstance(ended, Failed) and self.stop.wanted:
             ended = Left()  # what breaks while it is told to end is no fault of its own
         ended = self._rescued(ended)
-        run_id = self.tracking.run_id
         if isinstance(ended, Left):
             self.callbacks.flush(self._at_most(HEARING_PATIENCE))
         else:
             status = "FINISHED" if isinstance(ended, Succeeded) else "FAILED"
-            run_id = self.tracking.finish(status, self._at_most(TRACKING_PATIENCE))
+            self.tracking.finish(status, self._at_most(TRACKING_PATIENCE))
         if not self.stop.claim():
             threading.Event().wait()  # another thread is ending the process
         if self.stop.outranks_success and not isinstance(ended, Left):
             ended = Left(ended.artifacts)
         self.heart.stop()
-        heard = self._say_done(ended, run_id)
+        heard = self._say_done(ended)
         if isinstance(ended, Left):
             self.callbacks.close()  # whatever else goes wrong now, `done` was the last word
             self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
@@ -164,7 +160,7 @@ class Attempt:
         self.heart.stop()
         if not self.stop.abandoned:
             self.callbacks.flush(self._at_most(HEARING_PATIENCE))
-            self._say_done(Left(), self.tracking.run_id)
+            self._say_done(Left())
         self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
         clean(self.work, made_up=self.configuration.work_dir is None)
         self.exit_with(EXIT_CODE)
@@ -182,7 +178,8 @@ class Attempt:
         """Return so many seconds, or what is left of the grace of whoever asked us to end."""
         return max(0.0, min(seconds, self.stop.left(LAST_SECOND)))
 
-    def _say_done(self, ended: Outcome, run_id: str | None) -> bool:
+    def _say_done(self, ended: Outcome) -> bool:
+        run_id = self.tracking.conclude()
         secrets = secrets_in(os.environ)
         if isinstance(ended, Failed) and ended.error is not None:
             self.callbacks.event("traceback", **evidence(ended.error, secrets))
@@ -196,6 +193,13 @@ class Attempt:
         if not heard:
             log.error("the service never took the result")
         return heard
+
+    def _track_files(self, plan: Plan) -> None:
+        table = plan.folder / "results.csv"
+        for file in (plan.best, table, plan.folder / "args.yaml"):
+            if file.exists():
+                self.tracking.artifact(file)
+        self.tracking.artifact(plan.folder / "results.png", drawn_from=table)
 
     def _uploads(self, storage: Storage) -> Uploads:
         attempt = self.configuration.attempt
@@ -248,6 +252,7 @@ class Attempt:
     ) -> dict[str, float]:
         past = self._past()
         recorder.epochs_reported = past.epochs_reported
+        self.tracking.continue_run(past.mlflow_run_id or self.configuration.mlflow_run_id)
         if not past.checkpoints:
             return dict(train.train(plan, recorder, self.stop))
         search = Search(
@@ -282,6 +287,7 @@ class Attempt:
             return dict(train.resume(plan, ground.file, standing, recorder, self.stop))
         message = f"All {standing.epochs_done} epochs were done already; only validating."
         recorder.remark("resume_complete", uri=ground.uri, message=message)
+        self.tracking.start({})
         ground.file.replace(plan.last)
         return dict(train.finish(plan))
 
@@ -312,13 +318,14 @@ def _import_train(work: Path) -> ModuleType:
 def _open_tracking(configuration: Configuration, callbacks: Callbacks) -> Tracking:
     return Tracking(
         uri=configuration.mlflow_uri or default_uri(configuration.work_dir or Path.cwd()),
-        run_name=f"job-{configuration.job_id}-attempt-{configuration.attempt}",
-        tags={
-            "epochlog.job_id": str(configuration.job_id),
-            "epochlog.attempt": str(configuration.attempt),
-            "epochlog.trace_id": configuration.trace_id,
-        },
-        lost=lambda why: callbacks.event("mlflow_unavailable", message=why[:LONGEST_MESSAGE]),
+        run_name=f"job-{configuration.job_id}",
+        tags=tags_of(
+            configuration.job_id,
+            configuration.attempt,
+            configuration.trace_id,
+            configuration.base_url,
+        ),
+        say=callbacks.event,
     )
 
 
