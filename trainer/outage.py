@@ -20,6 +20,7 @@ class Outage:
         """Nobody is away."""
         self._began: float | None = None
         self._missed = 0
+        self._is_known = False
         self.tries = 0
         """Failures since the last success."""
 
@@ -28,13 +29,17 @@ class Outage:
         """Whether something still waits since a failure."""
         return self._began is not None
 
+    def goes_on(self, began: float) -> None:
+        """Take over what an earlier attempt left: it is late already, and nobody may be away."""
+        self._began = began
+
     def failed(self, now: float) -> bool:
-        """Note a failure; return whether an outage begins with it."""
+        """Note a failure; return whether it is the first one of an outage."""
         self.tries += 1
-        if self.is_on:
-            return False
-        self._began, self._missed = now, 0
-        return True
+        if not self.is_on:
+            self._began = now
+        first, self._is_known = not self._is_known, True
+        return first
 
     def told(self, count: int, now: float, *, nothing_waits: bool) -> Over | None:
         """Note that so many records were told; return what the outage was, if this is its end.
@@ -48,5 +53,5 @@ class Outage:
         if not nothing_waits:
             return None
         over = Over(self._missed, round(now - self._began, 3))
-        self._began = None
+        self._began, self._missed, self._is_known = None, 0, False
         return over

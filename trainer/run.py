@@ -23,6 +23,7 @@ from trainer.errors import DatasetInvalidError, Interrupted
 from trainer.failures import evidence, secrets_in
 from trainer.findings import LEVELS
 from trainer.inspection import inspect
+from trainer.mlflow_run import default_uri, tags_of
 from trainer.offline import offline_environment
 from trainer.outcomes import Failed, Left, Outcome, Succeeded, done_body, failed
 from trainer.params import read_params, resolve_model
@@ -35,7 +36,7 @@ from trainer.resume import Ground, Search
 from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
 from trainer.telemetry import Telemetry
-from trainer.tracking import Tracking, default_uri, tags_of
+from trainer.tracking import Tracking
 from trainer.uploads import OutOfTimeError, Uploads, patiently, until
 
 log = logging.getLogger(__name__)
@@ -326,6 +327,8 @@ def _open_tracking(configuration: Configuration, callbacks: Callbacks) -> Tracki
             configuration.base_url,
         ),
         say=callbacks.event,
+        untold=configuration.outbox_dir
+        / f"job-{configuration.job_id}-{configuration.trace_id}.mlflow",
     )
 
 

@@ -40,6 +40,10 @@ class Launcher:
     def log(self) -> str:
         return (self.folder / "trainer.log").read_text()
 
+    def tracked_files(self) -> list[str]:
+        files = (self.folder / "mlartifacts").rglob("*")
+        return sorted(file.name for file in files if file.is_file())
+
     def add_shapes(self) -> None:
         (self.bucket / "datasets").mkdir(parents=True)
         write_shapes(self.bucket / "datasets" / "shapes.zip", images=16, seed=0, size=64)
@@ -141,7 +145,10 @@ async def test_a_training_outlives_its_service_and_leaves_its_weights_and_its_ru
     for one in done["artifacts"]:
         content = path_of(one).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (one["sha256"], one["bytes"])
-    assert list((launcher.folder / "mlartifacts").rglob("best.pt"))
+    assert launcher.tracked_files() == ["args.yaml", "best.pt", "results.csv", "results.png"]
+    assert [data["mlflow_run_id"] for data in server.events("tracking_started")] == [
+        done["mlflow_run_id"]
+    ]
     assert_every_line_is_traced(launcher)
 
 
@@ -184,6 +191,12 @@ async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whol
     assert "resume_complete" in types
     assert "epoch_end" not in types
     assert server.of_kind("done")[-1]["status"] == "succeeded"
+    # All three are one run, and its table holds each epoch once, whoever trained it.
+    runs = [data["mlflow_run_id"] for data in server.events("tracking_started")]
+    assert runs == [server.of_kind("done")[-1]["mlflow_run_id"]] * 3
+    (table,) = (launcher.folder / "mlartifacts").rglob("results.csv")
+    epochs = [line.split(",")[0] for line in table.read_text().splitlines()]
+    assert epochs == ["epoch", "1", "2", "3", "4", "5"]
 
 
 async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(

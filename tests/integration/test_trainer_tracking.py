@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pytest
 
 from tests.mlflow import Heard, MlflowServer, by_key
 from tests.polling import eventually
+from trainer.mlflow_run import tags_of
 from trainer.offline import offline_environment
-from trainer.tracking import Tracking, tags_of
+from trainer.tracking import Tracking
 
 pytestmark = pytest.mark.timeout(300)
 
 # A server's start, or the import of MLflow, on a machine that does much else.
 SLOW = 120.0
+NOBODY = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +35,20 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
 
 
-def tracking_of(server: MlflowServer, job: int, heard: Heard, attempt: int = 1) -> Tracking:
+def tracking_of(
+    server: MlflowServer,
+    job: int,
+    heard: Heard,
+    attempt: int = 1,
+    url: str | None = None,
+    untold: Path | None = None,
+) -> Tracking:
     return Tracking(
-        uri=server.url,
+        uri=url or server.url,
         run_name=f"job-{job}",
         tags=tags_of(job, attempt, f"trace-{job}", "http://127.0.0.1:8080"),
         say=heard,
+        untold=untold,
     )
 
 
@@ -157,12 +168,12 @@ async def test_a_server_that_takes_connections_and_never_answers_holds_nobody_up
     heard = Heard()
     tracking = tracking_of(server, 5, heard)
     tracking.start({"batch": 4})
-    await eventually(lambda: heard.of("tracking_started"), within=SLOW)
+    await eventually(lambda: tracking.run_id and not len(tracking._backlog), within=SLOW)
     server.pause()
     try:
         for number in range(1, 4):
             tracking.epoch(number, {"mAP50": number / 10})
-        await eventually(lambda: heard.of("mlflow_unavailable"), within=SLOW)
+        await eventually(lambda: tracking._outage.tries > 1, within=SLOW)
         tracking.finish("FINISHED", 0.5)
         tracking.conclude()
     finally:
@@ -173,35 +184,68 @@ async def test_a_server_that_takes_connections_and_never_answers_holds_nobody_up
     assert steps_of(server, tracking.run_id) == [1, 2, 3]
     (incomplete,) = heard.of("mlflow_incomplete")
     assert incomplete["missed"] == 4
-    assert heard.kinds[-1] == "mlflow_incomplete", "nothing is said behind the last word"
+    # Nothing is said behind the last word.
+    assert heard.kinds == ["tracking_started", "mlflow_unavailable", "mlflow_incomplete"]
+
+
+async def test_a_further_attempt_tells_what_the_one_before_it_could_not(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "untold"
+    first = tracking_of(server, 8, Heard(), url=NOBODY, untold=file)
+    first.start({"batch": 4})
+    for number in (1, 2):
+        first.epoch(number, {"mAP50": number / 10})
+    first.finish("KILLED", 0)
+    between = int(time.time() * 1000)
+    heard = Heard()
+
+    second = tracking_of(server, 8, heard, attempt=2, untold=file)
+    second.start({"batch": 4})
+    second.epoch(3, {"mAP50": 0.3})
+    run_id = second.finish("FINISHED", SLOW)
+
+    assert heard.kinds == ["tracking_started", "mlflow_recovered"]
+    assert heard.of("mlflow_recovered")[0]["missed"] >= 2
+    history = server.history(run_id or "", "mAP50")
+    assert [(step, value) for step, value, _ in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert [at <= between for _, _, at in history] == [True, True, False]
+    assert not file.exists()
 
 
 async def test_what_an_outage_missed_is_told_once_with_its_own_time(server: MlflowServer) -> None:
-    heard = Heard()
-    tracking = tracking_of(server, 6, heard)
+    heard, late_heard = Heard(), Heard()
+    tracking, late = tracking_of(server, 6, heard), tracking_of(server, 7, late_heard)
     tracking.start({"batch": 4})
     tracking.epoch(1, {"mAP50": 0.1, "loss": 3.0})
     await eventually(lambda: tracking.run_id and not len(tracking._backlog), within=SLOW)
 
     server.kill()
+    late.start({"batch": 8})
     for number in (2, 3, 4):
         tracking.epoch(number, {"mAP50": number / 10, "loss": 3 / number})
-    await eventually(lambda: tracking._outage.tries > 2, within=SLOW)
+        late.epoch(number, {"mAP50": number / 10})
+    await eventually(lambda: min(tracking._outage.tries, late._outage.tries) > 2, within=SLOW)
     server.start()
+    back = int(time.time() * 1000)
     tracking.epoch(5, {"mAP50": 0.5, "loss": 0.6})
 
     run_id = tracking.finish("FINISHED", SLOW)
     tracking.conclude()
     assert heard.kinds == ["tracking_started", "mlflow_unavailable", "mlflow_recovered"]
-    recovered = heard.of("mlflow_recovered")[0]
-    assert 3 <= recovered["missed"] <= 5
+    assert 3 <= heard.of("mlflow_recovered")[0]["missed"] <= 5
     history = server.history(run_id or "", "mAP50")
     assert [(step, value) for step, value, _ in history] == [
         (1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4), (5, 0.5)
     ]  # fmt: skip
-    times = [at for _, _, at in history]
-    assert times == sorted(times)
-    assert times[4] - times[3] > 1000, "the outage lies between them, and not behind all"
+    assert [at < back for _, _, at in history] == [True] * 4 + [False]
     assert steps_of(server, run_id, "loss") == [1, 2, 3, 4, 5]
     run = server.get(f"runs/get?run_id={run_id}")["run"]
     assert run["info"]["status"] == "FINISHED"
+
+    late_id = late.finish("FINISHED", SLOW)
+    assert late_heard.kinds == ["mlflow_unavailable", "tracking_started", "mlflow_recovered"]
+    assert steps_of(server, late_id) == [2, 3, 4]
+    run = server.get(f"runs/get?run_id={late_id}")["run"]
+    assert by_key(run["data"]["params"]) == {"batch": "8"}
+    assert int(run["info"]["start_time"]) < back

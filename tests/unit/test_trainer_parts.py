@@ -19,9 +19,9 @@ from trainer.errors import Interrupted, ObjectMissingError, ResumeError
 from trainer.local_storage import LocalStorage
 from trainer.logs import LineFormatter, Stamper
 from trainer.metrics import tidy, tidy_name
+from trainer.mlflow_run import artifact_location, default_uri
 from trainer.progress import Heart, Progress, heartbeat
 from trainer.stop import GRACE_SECONDS, Stop
-from trainer.tracking import artifact_location, default_uri
 
 MARK = "[TRACE:abc-def]"
 

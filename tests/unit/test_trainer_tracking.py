@@ -13,9 +13,10 @@ from trainer import backlog
 from trainer.backlog import Artifact, Backlog, Ended, Metrics, Params, smaller, spoken
 from trainer.checkpoint import results_table
 from trainer.curves import draw, panels, read_table
+from trainer.mlflow_run import tags_of
 from trainer.outage import Outage, Over
 from trainer.refusals import UnusableError, is_refusal, why
-from trainer.tracking import tags_of
+from trainer.untold import Untold
 
 BEST = Artifact(Path("best.pt"))
 
@@ -95,7 +96,8 @@ def test_beyond_its_size_the_oldest_metrics_go_and_are_counted() -> None:
 
 @given(st.lists(st.sampled_from(["put", "take", "give_back", "settle"])))
 def test_no_record_is_lost_and_none_is_told_twice(steps: list[str]) -> None:
-    waiting, told, number = Backlog(), [], 0
+    waiting, number = Backlog(), 0
+    told: list[backlog.Record] = []
     under_way: backlog.Batch = ()
     for step in steps:
         if step == "put":
@@ -149,9 +151,47 @@ def test_an_outage_is_told_at_its_begin_and_once_nothing_waits_any_more() -> Non
     assert outage.tries == 1
     assert outage.told(2, 14.5, nothing_waits=True) == Over(missed=9, seconds=4.5)
 
-    assert not outage.is_on
     assert outage.failed(20.0) is True
     assert outage.told(1, 21.0, nothing_waits=True) == Over(missed=1, seconds=1.0)
+
+
+def test_what_an_earlier_attempt_left_is_late_though_nobody_is_away() -> None:
+    outage = Outage()
+    outage.goes_on(5.0)
+    assert outage.told(2, 9.0, nothing_waits=True) == Over(missed=2, seconds=4.0)
+
+    outage.goes_on(5.0)
+    assert outage.failed(10.0) is True, "this attempt has not said yet that somebody is away"
+    assert outage.failed(11.0) is False
+    assert outage.told(3, 12.0, nothing_waits=True) == Over(missed=3, seconds=7.0)
+
+
+def test_what_was_not_told_is_there_for_the_next_attempt(tmp_path: Path) -> None:
+    file = tmp_path / "outbox" / "job-7.mlflow"
+    Untold(file).note(epoch(1, loss=1.5))
+    with file.open("ab") as cut:
+        cut.write(b'\n[2, 2000, {"loss": 1')
+    Untold(file).note(epoch(3, loss=0.5, mAP50=1))
+
+    assert Untold(file).read() == [epoch(1, loss=1.5), epoch(3, loss=0.5, mAP50=1)]
+
+    Untold(file).forget()
+    assert Untold(file).read() == []
+    assert list(file.parent.iterdir()) == []
+
+
+def test_without_a_file_metrics_wait_in_memory_and_nothing_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for untold in (Untold(None), Untold(tmp_path / "file" / "below"), Untold(tmp_path)):
+        untold.note(epoch(1))
+        untold.forget()
+        assert untold.read() == []
+
+
+@pytest.mark.parametrize("line", ["{}", "[1, 2]", '["1", 2, {}]', '[1, 2, {"loss": "x"}]', "\0"])
+def test_a_line_that_holds_no_metrics_is_none(tmp_path: Path, line: str) -> None:
+    (tmp_path / "untold").write_text(line)
+    assert Untold(tmp_path / "untold").read() == []
 
 
 class FromMlflowError(Exception):
