@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.callback_server import CallbackServer, until
+from tests.mlflow import MlflowServer
 from trainer.shapes import write_shapes
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
@@ -232,6 +233,34 @@ async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
     assert (done["status"], done["error"]["code"]) == ("failed", "terminated")
     assert done["error"]["retryable"] is True
     assert path_of(server.events("checkpoint_saved")[-1]).is_file()
+
+
+async def test_an_outage_of_mlflow_leaves_the_training_alone_and_no_gap_in_its_run(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+    with MlflowServer(launcher.folder) as mlflow:
+        await asyncio.to_thread(mlflow.start)
+        process = await launcher.launch(EPOCHS="500", MLFLOW_TRACKING_URI=mlflow.url)
+        await until(lambda: server.events("tracking_started"), seconds=SLOW)
+        mlflow.kill()
+        await until(lambda: server.events("mlflow_unavailable"), seconds=SLOW)
+        away = len(server.events("epoch_end"))
+        await until(lambda: len(server.events("epoch_end")) > away + 2, seconds=SLOW)
+        await asyncio.to_thread(mlflow.start)
+        await until(lambda: server.events("mlflow_recovered"), seconds=SLOW)
+        process.terminate()
+
+        assert await ended(process) == 143, launcher.log
+        assert server.done is not None
+        run_id = server.done["mlflow_run_id"]
+        steps = [step for step, _, _ in mlflow.history(run_id, "mAP50")]
+        epochs = [data["epoch"] for data in server.events("epoch_end")]
+        assert steps == epochs[: len(steps)]
+        assert len(steps) > away + 2
+        assert len(server.events("mlflow_unavailable")) == 1
+        assert server.events("mlflow_recovered")[0]["missed"] >= 2
 
 
 async def test_without_a_service_sigterm_still_saves_and_ends_within_its_grace(
