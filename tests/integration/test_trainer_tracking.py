@@ -13,6 +13,7 @@ from tests.polling import eventually
 from trainer.mlflow_run import tags_of
 from trainer.offline import offline_environment
 from trainer.tracking import Tracking
+from trainer.untold import Untold
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -161,6 +162,32 @@ async def test_a_deleted_run_is_replaced_between_attempts_and_within_one(
     assert steps_of(server, run_id) == [1]
 
 
+async def test_what_mlflow_refuses_is_left_out_alone(server: MlflowServer, tmp_path: Path) -> None:
+    heard = Heard()
+    tracking = tracking_of(server, 9, heard)
+
+    tracking.start({"batch": 4, "no*name": 1})
+    for number in (1, 2):
+        tracking.epoch(number, {"mAP50": number / 10, "no*name": 1.0})
+    tracking.artifact(tmp_path / "best.pt")
+    run_id = tracking.finish("FINISHED", SLOW)
+    tracking.conclude()
+
+    assert steps_of(server, run_id) == [1, 2]
+    run = server.get(f"runs/get?run_id={run_id}")["run"]
+    assert by_key(run["data"]["params"]) == {"batch": "4"}
+    assert run["info"]["status"] == "FINISHED"
+    refused = [one["message"] for one in heard.of("mlflow_refused")]
+    assert [message.split(":")[0] for message in refused] == [
+        "MLflow refuses the parameter no*name",
+        "MLflow refuses the metric no*name of epoch 1",
+        "MLflow refuses the metric no*name of epoch 2",
+        "MLflow refuses the file best.pt",
+    ]
+    assert heard.of("mlflow_incomplete")[0]["missed"] == 4
+    assert "mlflow_unavailable" not in heard.kinds
+
+
 async def test_a_server_that_takes_connections_and_never_answers_holds_nobody_up(
     server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +224,7 @@ async def test_a_further_attempt_tells_what_the_one_before_it_could_not(
     for number in (1, 2):
         first.epoch(number, {"mAP50": number / 10})
     first.finish("KILLED", 0)
-    between = int(time.time() * 1000)
+    noted = [one.at for one in Untold(file).read()]
     heard = Heard()
 
     second = tracking_of(server, 8, heard, attempt=2, untold=file)
@@ -209,8 +236,12 @@ async def test_a_further_attempt_tells_what_the_one_before_it_could_not(
     assert heard.of("mlflow_recovered")[0]["missed"] >= 2
     history = server.history(run_id or "", "mAP50")
     assert [(step, value) for step, value, _ in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    assert [at <= between for _, _, at in history] == [True, True, False]
+    assert [at for _, _, at in history[:2]] == noted
     assert not file.exists()
+    # Should the earlier one live after all, it tells nothing twice.
+    first._uri = server.url
+    await eventually(lambda: not len(first._backlog), within=SLOW)
+    assert server.history(run_id or "", "mAP50") == history
 
 
 async def test_what_an_outage_missed_is_told_once_with_its_own_time(server: MlflowServer) -> None:
@@ -226,8 +257,8 @@ async def test_what_an_outage_missed_is_told_once_with_its_own_time(server: Mlfl
         tracking.epoch(number, {"mAP50": number / 10, "loss": 3 / number})
         late.epoch(number, {"mAP50": number / 10})
     await eventually(lambda: min(tracking._outage.tries, late._outage.tries) > 2, within=SLOW)
-    server.start()
     back = int(time.time() * 1000)
+    server.start()
     tracking.epoch(5, {"mAP50": 0.5, "loss": 0.6})
 
     run_id = tracking.finish("FINISHED", SLOW)
