@@ -191,12 +191,12 @@ async def test_what_mlflow_refuses_is_left_out_alone(server: MlflowServer, tmp_p
 async def test_a_server_that_takes_connections_and_never_answers_holds_nobody_up(
     server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     heard = Heard()
     tracking = tracking_of(server, 5, heard)
     tracking.start({"batch": 4})
     await eventually(lambda: tracking.run_id and not len(tracking._backlog), within=SLOW)
     server.pause()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     try:
         for number in range(1, 4):
             tracking.epoch(number, {"mAP50": number / 10})
@@ -204,6 +204,7 @@ async def test_a_server_that_takes_connections_and_never_answers_holds_nobody_up
         tracking.finish("FINISHED", 0.5)
         tracking.conclude()
     finally:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         server.go_on()
 
     # What was asked several times, and answered later than anybody listened, is there once.
