@@ -18,10 +18,10 @@ from service.feed import Feed
 from service.imported import Imported
 from service.lease import Candidate
 from service.metrics import Metrics
-from service.object_store import Bucket
 from service.postgres import Database
 from service.settings import Settings
 from service.store import Store
+from service.training_storage import Signing
 from service.views import job_view
 
 
@@ -40,7 +40,7 @@ class Instance:
     api_tokens: ApiTokens
     feed: Feed
     metrics: Metrics
-    signing: Bucket | None = None
+    signing: Signing | None = None
     """The bucket for which addresses are signed; None where trainers have keys of their own."""
 
     @property

@@ -261,6 +261,7 @@ class Attempt:
             message = "No earlier checkpoint can be continued; the training starts anew."
             recorder.remark("resume_failed", uri=past.checkpoints[0].uri, message=message)
             return dict(train.train(plan, recorder, self.stop))
+        uploads.know_ground(ground.uri)
         uploads.know_best(ground.best, plan.best, ground.standing.epochs_done)
         return self._resume(train, plan, recorder, ground)
 

@@ -163,6 +163,36 @@ def test_the_last_checkpoint_is_copied_before_the_training_goes_on(training: Tra
     assert list(training.aside.iterdir()) == []
 
 
+def test_an_unfinished_epochs_weights_are_never_taken_for_the_best(training: Training) -> None:
+    training.storage.open.clear()
+    training.epoch(1, settle=False)
+    assert training.storage.entered.wait(FOREVER)
+    training.epoch(2, better=True, settle=False)
+    training.last.write_text("within epoch 3")
+    training.uploads.offer(2, training.last, training.best, partial=True)
+    training.storage.open.set()
+    training.settle()
+
+    newest = training.saved()[-1]
+    assert newest["partial"]
+    assert training.content(newest["uri"]) == "within epoch 3"
+    assert training.content(newest["best"]["uri"]) == weights(2)
+
+
+def test_an_attempt_that_is_launched_again_spares_what_it_goes_on_from(training: Training) -> None:
+    training.epoch(1, better=True)
+    training.epoch(2)
+    training.epoch(4)
+    ground = training.saved()[-1]
+    again = Training(training.last.parent)
+    again.uploads.know_ground(ground["uri"])
+    again.uploads.know_best(Best(**ground["best"]), again.best, 4)
+    again.epoch(5, better=True)
+
+    assert training.content(ground["uri"]) == weights(4)
+    assert training.content(ground["best"]["uri"]) == weights(1)
+
+
 def test_a_failed_upload_is_said_and_its_best_weights_go_with_the_next(training: Training) -> None:
     training.storage.failures = [OSError(errno.ENOSPC, "No space left on device")]
     training.epoch(1, better=True)

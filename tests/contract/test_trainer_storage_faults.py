@@ -1,0 +1,276 @@
+"""What a bucket, its line and its clocks do to the trainer's storage at their worst."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tracemalloc
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.auth
+import pytest
+from botocore.config import Config
+
+from tests.cutting_proxy import CuttingProxy
+from tests.processes import ServiceProcess
+from tests.s3 import KEY, SECRET
+from tests.storages import BUCKET, MEBIBYTE, by_addresses, by_keys, content, key, write
+from trainer.bearer import Bearer
+from trainer.errors import (
+    ObjectDamagedError,
+    StorageDeniedError,
+    StorageUnreachableError,
+)
+from trainer.presigned_storage import PresignedStorage
+from trainer.storage import Storage
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
+PART = 5 * MEBIBYTE
+
+
+@pytest.fixture(params=["keys", "presigned"])
+def remote(request: pytest.FixtureRequest) -> Storage:
+    if request.param == "keys":
+        return by_keys(request.getfixturevalue("line"))
+    return by_addresses(request.getfixturevalue("service"))
+
+
+def shift_clock(monkeypatch: pytest.MonkeyPatch, **shift: float) -> None:
+    """Let signatures be made as if this machine's clock were wrong by so much."""
+
+    class Shifted(dt.datetime):
+        @classmethod
+        def utcnow(cls) -> Any:
+            now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+            return now + dt.timedelta(**shift)
+
+    monkeypatch.setattr(botocore.auth, "datetime", types.SimpleNamespace(datetime=Shifted))
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["slow", "fast"])
+def test_a_clock_that_is_wrong_is_named(
+    line: CuttingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    storage = by_keys(line)
+    source = write(tmp_path / "a.pt", b"data")
+    storage.store(source, key("clock.pt"))
+
+    shift_clock(monkeypatch, hours=hours)
+
+    with pytest.raises(StorageDeniedError, match=r"cannot be read.*clock is wrong"):
+        storage.fetch(key("clock.pt"), tmp_path / "b.pt")
+    with pytest.raises(StorageDeniedError, match=r"cannot be written.*clock is wrong"):
+        storage.store(source, key("clock.pt"))
+    assert not (tmp_path / "b.pt").exists()
+
+
+def expired(line: CuttingProxy, operation: str, **about: Any) -> str:
+    """Return an address that was good until an hour ago."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=line.url,
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        shift_clock(patch, hours=-2)
+        url = client.generate_presigned_url(
+            operation, Params={"Bucket": BUCKET, **about}, ExpiresIn=3600
+        )
+    return str(url)
+
+
+class Stale(PresignedStorage):
+    """Gets the first addresses so late that they have expired."""
+
+    def __init__(self, line: CuttingProxy, service: Any, stale: int) -> None:
+        super().__init__(BUCKET, service.url, Bearer(service.url, service.token, lambda _: None))
+        self._line = line
+        self._stale = stale
+        self.asked: list[str] = []
+
+    def _sign(self, call: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        signed = dict(super()._sign(call, body))
+        self.asked.append(call)
+        if call not in {"get", "put"} or self._stale == 0:
+            return signed
+        self._stale -= 1
+        about: dict[str, Any] = {"Key": body["key"]}
+        if "parts" in signed:
+            about |= {"UploadId": signed["upload_id"]}
+            late = {"PartNumber": signed["parts"][0]["number"]}
+            url = expired(self._line, "upload_part", **about, **late)
+            signed["parts"] = [{"number": 1, "url": url}, *signed["parts"][1:]]
+            return signed
+        if call == "put":
+            about["Metadata"] = {"sha256": body["sha256"]}
+        return {**signed, "url": expired(self._line, f"{call}_object", **about)}
+
+
+def test_an_address_that_expired_before_it_was_used_is_asked_for_again(
+    service: Any, line: CuttingProxy, tmp_path: Path
+) -> None:
+    data = content(MEBIBYTE)
+
+    Stale(line, service, 1).store(write(tmp_path / "a.pt", data), key("stale.pt"))
+    reader = Stale(line, service, 1)
+    reader.fetch(key("stale.pt"), tmp_path / "b.pt")
+
+    assert (tmp_path / "b.pt").read_bytes() == data
+    assert reader.asked == ["get", "get"]
+
+
+def test_a_parts_address_that_expired_is_asked_for_again_and_the_upload_goes_on(
+    service: Any, line: CuttingProxy, buckets: Path, tmp_path: Path
+) -> None:
+    data = content(70 * MEBIBYTE)
+    storage = Stale(line, service, 1)
+
+    storage.store(write(tmp_path / "a.pt", data), key("stale-parts.pt"))
+
+    assert storage.asked == ["put", "put", "complete"], "the same upload, which nobody gave up"
+    assert (buckets / BUCKET / key("stale-parts.pt")).read_bytes() == data
+
+
+def test_addresses_that_are_refused_however_fresh_are_denied_without_being_shown(
+    service: Any, line: CuttingProxy, tmp_path: Path
+) -> None:
+    with pytest.raises(StorageDeniedError, match="clock") as refused:
+        Stale(line, service, 99).fetch(key("stale.pt"), tmp_path / "b.pt")
+    with pytest.raises(StorageDeniedError, match="clock"):
+        Stale(line, service, 99).store(write(tmp_path / "a.pt", b"x"), key("stale.pt"))
+    assert "Signature" not in str(refused.value)
+
+
+def test_a_write_whose_answer_is_lost_is_repeated(
+    service: Any, line: CuttingProxy, buckets: Path, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "a.pt", content(MEBIBYTE))
+    line.cuts = [1]
+
+    stored = by_addresses(service).store(source, key("lost.pt"))
+
+    assert line.cuts == []
+    assert (buckets / BUCKET / key("lost.pt")).read_bytes() == source.read_bytes()
+    assert by_addresses(service).fetch(key("lost.pt"), tmp_path / "b.pt") == stored
+
+
+def test_a_part_whose_line_is_cut_is_sent_again_and_the_others_are_not(
+    line: CuttingProxy, buckets: Path, tmp_path: Path
+) -> None:
+    data = content(6 * PART)
+    storage = by_keys(line, part=PART)
+    begun: list[str] = []
+    storage._writing_parts.meta.events.register(
+        "before-call.s3.CreateMultipartUpload", lambda **_: begun.append("begun")
+    )
+    line.ups = [3 * MEBIBYTE, 4 * MEBIBYTE]
+
+    storage.store(write(tmp_path / "a.pt", data), key("cut-parts.pt"))
+
+    assert line.ups == []
+    assert begun == ["begun"]
+    assert (buckets / BUCKET / key("cut-parts.pt")).read_bytes() == data
+
+
+def test_a_part_on_its_way_to_an_address_is_sent_again_and_the_others_are_not(
+    service: Any, line: CuttingProxy, buckets: Path, tmp_path: Path
+) -> None:
+    data = content(70 * MEBIBYTE)
+    storage = Stale(line, service, 0)
+    line.ups = [3 * MEBIBYTE, 4 * MEBIBYTE]
+
+    storage.store(write(tmp_path / "a.pt", data), key("cut-parts.pt"))
+
+    assert line.ups == []
+    assert storage.asked == ["put", "complete"]
+    assert (buckets / BUCKET / key("cut-parts.pt")).read_bytes() == data
+
+
+def test_a_large_object_is_never_held_in_memory(line: CuttingProxy, tmp_path: Path) -> None:
+    storage = by_keys(line, part=PART)
+    source = write(tmp_path / "a.pt", content(8 * PART))
+    tracemalloc.start()
+    try:
+        storage.store(source, key("memory.pt"))
+        storage.fetch(key("memory.pt"), tmp_path / "b.pt")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 3 * PART
+
+
+def test_an_object_that_was_written_over_is_damaged_for_who_knows_its_hash(
+    remote: Storage, tmp_path: Path
+) -> None:
+    named = remote.store(write(tmp_path / "a.pt", content(MEBIBYTE)), key("over.pt"))
+    remote.store(write(tmp_path / "other.pt", content(MEBIBYTE)), key("over.pt"))
+
+    with pytest.raises(ObjectDamagedError, match="SHA-256"):
+        remote.fetch_uri(named.uri, tmp_path / "b.pt", sha256=named.sha256)
+    assert not (tmp_path / "b.pt").exists()
+
+
+def signing_service(bucket: str, endpoint: str, **keys: str) -> ServiceProcess:
+    return ServiceProcess(
+        EPOCHLOG_EXECUTOR="external",
+        EPOCHLOG_STORAGE_TYPE="s3",
+        EPOCHLOG_STORAGE_ACCESS="presigned",
+        EPOCHLOG_BUCKET=bucket,
+        EPOCHLOG_S3_ENDPOINT=endpoint,
+        **{"R2_ACCESS_KEY_ID": KEY, "R2_SECRET_ACCESS_KEY": SECRET, **keys},
+    )
+
+
+def storage_of(process: ServiceProcess, bucket: str = BUCKET) -> PresignedStorage:
+    asked = {"dataset_id": "shapes", "model_name": "m", "epochs": 1}
+    job = process.call("POST", "/v1/jobs", asked)
+    url = f"{process.url}/v1/jobs/{job['id']}"
+    return PresignedStorage(bucket, url, Bearer(url, job["callback_token"], lambda _: None))
+
+
+def test_a_bucket_that_is_not_there_is_said_of_addresses_too(
+    line: CuttingProxy, tmp_path: Path
+) -> None:
+    with signing_service("no-such-bucket", line.url) as process:
+        process.start()
+        storage = storage_of(process, "no-such-bucket")
+
+        with pytest.raises(StorageDeniedError, match="no such bucket"):
+            storage.fetch("datasets/shapes.zip", tmp_path / "a.zip")
+        with pytest.raises(StorageDeniedError, match="no such bucket"):
+            storage.store(write(tmp_path / "a.pt", b"x"), key("a.pt"))
+
+
+def test_a_store_that_is_away_is_unreachable_by_addresses(tmp_path: Path) -> None:
+    with signing_service(BUCKET, "http://127.0.0.1:9") as process:
+        process.start()
+        storage = storage_of(process)
+
+        with pytest.raises(StorageUnreachableError, match=r"shapes\.zip") as small:
+            storage.fetch("datasets/shapes.zip", tmp_path / "a.zip")
+        with pytest.raises(StorageUnreachableError, match=r"a\.pt"):
+            storage.store(write(tmp_path / "a.pt", b"x"), key("a.pt"))
+        assert "X-Amz" not in repr((small.value, small.value.__cause__))
+
+
+def test_the_service_signs_reading_with_one_key_and_writing_with_another(
+    line: CuttingProxy, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "a.pt", b"data")
+    wrong = {"R2_WRITE_ACCESS_KEY_ID": KEY, "R2_WRITE_SECRET_ACCESS_KEY": "another-secret"}
+    with signing_service(BUCKET, line.url, **wrong) as process:
+        process.start()
+        storage = storage_of(process)
+        by_keys(line).store(source, key("read.pt"))
+
+        assert storage.fetch(key("read.pt"), tmp_path / "b.pt").bytes == 4
+        with pytest.raises(StorageDeniedError, match=r"written.*SignatureDoesNotMatch"):
+            storage.store(source, key("read.pt"))
