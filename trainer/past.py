@@ -20,6 +20,8 @@ from trainer.uploads import Best
 log = logging.getLogger(__name__)
 
 ASKING_PATIENCE = 20.0
+# Where there is something to go on from: to start anew would cost more than to wait.
+ASKING_PATIENCE_AGAIN = 300.0
 CONNECT_SECONDS = 5
 READ_SECONDS = 10
 

@@ -181,6 +181,10 @@ class _Window:
         self._reader, self._left, self._pace = reader, length, pace
         self._length = length
 
+    def take_back(self) -> None:
+        """What was read did not arrive."""
+        self._pace.add(self._left - self._length)
+
     def __len__(self) -> int:
         return self._length
 
@@ -217,9 +221,13 @@ def _opened(answer: requests.Response) -> Opened:
 
 def _put(uri: str, url: str, body: _Window, headers: Json) -> str:
     """Send it; return the ETag of what arrived."""
-    with _answered(uri, "written"):
-        answer = requests.put(url, data=body, headers=dict(headers), timeout=TIMEOUT)
-        _refuse(answer, uri, "written")
+    try:
+        with _answered(uri, "written"):
+            answer = requests.put(url, data=body, headers=dict(headers), timeout=TIMEOUT)
+            _refuse(answer, uri, "written")
+    except BaseException:
+        body.take_back()
+        raise
     return answer.headers.get("ETag", "")
 
 
@@ -261,12 +269,13 @@ def _code(answer: requests.Response) -> str:
 def _read(answer: requests.Response, key: str) -> Json:
     """Return what the service says of an object, or raise what it means."""
     status = answer.status_code
-    if status >= 500 or status in PASSING:
-        raise PassingError(f"the service: HTTP {status}")
     try:
         content = answer.json()
     except requests.JSONDecodeError:
         content = None
+    if status >= 500 or status in PASSING:
+        detail = content.get("detail") if isinstance(content, Mapping) else None
+        raise PassingError(f"the service: HTTP {status}" + (f": {detail}" if detail else ""))
     if not isinstance(content, Mapping):
         raise PassingError("the service: an answer that is not its JSON")
     if not answer.ok:

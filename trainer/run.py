@@ -26,7 +26,7 @@ from trainer.inspection import inspect
 from trainer.offline import offline_environment
 from trainer.outcomes import Failed, Left, Outcome, Succeeded, done_body, failed
 from trainer.params import read_params, resolve_model
-from trainer.past import Past, Question
+from trainer.past import ASKING_PATIENCE, ASKING_PATIENCE_AGAIN, Past, Question
 from trainer.plan import Plan, task_named
 from trainer.progress import Heart
 from trainer.recorder import Recorder
@@ -266,13 +266,17 @@ class Attempt:
         return self._resume(train, plan, recorder, ground)
 
     def _past(self) -> Past:
-        """Return where earlier attempts of this job ended, once all that they said is known."""
+        """Return where earlier processes of this job ended, once all that they said is known.
+
+        A first attempt may have had one, too: before its Job was suspended and admitted again.
+        """
         configuration = self.configuration
-        if configuration.attempt == 1 and configuration.resume_from is None:
-            return Past()
         self.callbacks.settle_past(LEFTOVERS_PATIENCE)
+        self.callbacks.flush(LEFTOVERS_PATIENCE)
+        is_first = configuration.attempt == 1 and configuration.resume_from is None
         question = Question(self.callbacks.job_url, self.callbacks.bearer)
-        return (question.ask() or Past()).and_from(configuration.resume_from)
+        asked = question.ask(ASKING_PATIENCE if is_first else ASKING_PATIENCE_AGAIN)
+        return (asked or Past()).and_from(configuration.resume_from)
 
     def _resume(
         self, train: ModuleType, plan: Plan, recorder: Recorder, ground: Ground

@@ -115,7 +115,7 @@ class Uploads:
         self._thread: threading.Thread | None = None
 
     def know_ground(self, uri: str) -> None:
-        """Note what a training goes on from: an earlier process of this attempt may have sent it."""
+        """Note what it goes on from: an earlier process of this attempt may have sent it."""
         self._ground = uri
 
     def know_best(self, best: Best | None, file: Path, epoch: int) -> None:
@@ -126,7 +126,7 @@ class Uploads:
         self._best, self._best_state = best, _state_of(file)
         self._best_epoch = epoch if best is None else best.epoch
         self._best_sent = None if best is None else self._best_state
-        self._best_slots.spare(best and best.uri)
+        self._best_slots.spare(best.uri if best else None)
 
     def offer(
         self, epoch: int, last: Path, best: Path, *, partial: bool = False, at_once: bool = False

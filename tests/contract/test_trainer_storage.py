@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,17 @@ def test_a_write_over_a_bad_line_arrives_whole(
     remote.store(tmp_path / "a.pt", key("bad.pt"))
 
     assert (buckets / BUCKET / key("bad.pt")).read_bytes() == data
+
+
+def test_two_threads_may_write_the_same_object(storage: Storage, tmp_path: Path) -> None:
+    data = content(2 * MEBIBYTE)
+    source = write(tmp_path / "a.pt", data)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: storage.store(source, key("both.pt")), range(24)))
+
+    assert storage.fetch(key("both.pt"), tmp_path / "b.pt").bytes == len(data)
+    assert (tmp_path / "b.pt").read_bytes() == data
 
 
 def test_a_large_object_goes_in_parts(line: CuttingProxy, buckets: Path, tmp_path: Path) -> None:
