@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from trainer.errors import Interrupted
@@ -31,19 +33,20 @@ class Results:
     def store(self, left: Left) -> list[dict[str, Any]]:
         """Store all of it and name it; raise Interrupted where no time is left for that."""
         try:
-            return self._stored(left)
+            return self._stored(left, Path.exists)
         except OutOfTimeError as error:
             raise Interrupted from error
 
     def rescue(self, left: Left) -> list[dict[str, Any]]:
         """Store what a training that does not end well has reached, as far as that goes."""
         try:
-            return self._stored(left)
+            # What torch writes is a zip; without its end, it was broken off by what went wrong.
+            return self._stored(left, zipfile.is_zipfile)
         except Exception as error:
             log.warning("the weights were not stored: %s", error)
             return []
 
-    def _stored(self, left: Left) -> list[dict[str, Any]]:
+    def _stored(self, left: Left, is_whole: Callable[[Path], bool]) -> list[dict[str, Any]]:
         if self._of is None:
             return []
         storage, uploads, plan = self._of
@@ -51,7 +54,7 @@ class Results:
             raise OutOfTimeError
         if not plan.last.exists():
             return []
-        files = [file for file in (plan.best, plan.last) if file.exists()]
+        files = [file for file in (plan.best, plan.last) if file.exists() and is_whole(file)]
         return patiently(
             lambda: [
                 artifact(file.name, storage.store(file, f"{self._folder}/{file.name}"))

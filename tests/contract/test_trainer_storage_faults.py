@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import traceback
 import tracemalloc
 import types
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import botocore.auth
@@ -19,7 +21,7 @@ from botocore.config import Config
 from tests.cutting_proxy import CuttingProxy
 from tests.processes import ServiceProcess
 from tests.s3 import KEY, SECRET
-from tests.storages import BUCKET, MEBIBYTE, by_addresses, by_keys, content, key, write
+from tests.storages import BUCKET, KEYS, MEBIBYTE, by_addresses, by_keys, content, key, write
 from trainer import presigned_storage
 from trainer.bearer import Bearer
 from trainer.errors import (
@@ -28,6 +30,7 @@ from trainer.errors import (
     StorageUnreachableError,
 )
 from trainer.presigned_storage import PresignedStorage
+from trainer.s3_storage import S3Storage
 from trainer.storage import Storage
 from trainer.transfer import Pace
 
@@ -233,6 +236,39 @@ def test_an_object_that_was_written_over_is_damaged_for_who_knows_its_hash(
     with pytest.raises(ObjectDamagedError, match="SHA-256"):
         remote.fetch_uri(named.uri, tmp_path / "b.pt", sha256=named.sha256)
     assert not (tmp_path / "b.pt").exists()
+
+
+class Overloaded(BaseHTTPRequestHandler):
+    """A store that has no time for the first two writes."""
+
+    answers: ClassVar[list[int]] = []
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status = self.answers.pop(0) if self.answers else 200
+        body = b"<Error><Code>SlowDown</Code></Error>" if status != 200 else b""
+        self.send_response(status)
+        self.send_header("ETag", '"an etag"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_store_that_has_no_time_is_asked_again(tmp_path: Path) -> None:
+    Overloaded.answers = [503, 503]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Overloaded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        storage = S3Storage(
+            bucket=BUCKET, endpoint=f"http://127.0.0.1:{server.server_port}", keys=KEYS
+        )
+
+        stored = storage.store(write(tmp_path / "a.pt", b"data"), key("busy.pt"))
+        server.shutdown()
+
+    assert (stored.bytes, Overloaded.answers) == (4, [])
 
 
 def signing_service(bucket: str, endpoint: str, **keys: str) -> ServiceProcess:

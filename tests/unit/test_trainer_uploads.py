@@ -4,6 +4,7 @@ import errno
 import hashlib
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,8 +266,9 @@ def results(training: Training, tmp_path: Path) -> Results:
         model="m", data=tmp_path, epochs=1, imgsz=32, batch=1, params={}, folder=tmp_path / "run"
     )
     plan.last.parent.mkdir(parents=True)
-    plan.last.write_text("last")
-    plan.best.write_text("best")
+    for file in (plan.last, plan.best):
+        with zipfile.ZipFile(file, "w") as archive:  # as torch writes them
+            archive.writestr("data.pkl", file.name * 100)
     results = Results("job")
     results.begin(training.storage, training.uploads, plan)
     return results
@@ -292,6 +294,15 @@ def test_storage_that_is_denied_at_the_end_fails_the_training(
 
     training.storage.failures = [StorageDeniedError()]
     assert results.rescue(left(FOREVER)) == []
+
+
+def test_weights_that_were_only_half_written_are_not_rescued(
+    training: Training, results: Results, tmp_path: Path
+) -> None:
+    last = tmp_path / "run" / "weights" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-40])  # where the disk was full
+
+    assert [one["name"] for one in results.rescue(left(FOREVER))] == ["best.pt"]
 
 
 def test_results_wait_no_longer_than_there_is_time(training: Training, results: Results) -> None:
