@@ -7,7 +7,7 @@ import threading
 import traceback
 import tracemalloc
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +32,7 @@ from trainer.errors import (
 from trainer.presigned_storage import PresignedStorage
 from trainer.s3_storage import S3Storage
 from trainer.storage import Storage
-from trainer.transfer import Pace
+from trainer.transfer import Pace, PassingError
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -168,6 +168,26 @@ def test_a_write_whose_answer_is_lost_is_repeated(
     assert by_addresses(service).fetch(key("lost.pt"), tmp_path / "b.pt") == stored
 
 
+def test_a_large_write_whose_last_answer_is_lost_is_repeated(
+    service: Any, buckets: Path, line: CuttingProxy, tmp_path: Path
+) -> None:
+    data = content(70 * MEBIBYTE)
+
+    class Deaf(Stale):
+        def _sign(self, call: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+            answer = super()._sign(call, body)
+            if self.asked == ["put", "complete"]:
+                raise PassingError("the service: ReadTimeout")
+            return answer
+
+    storage = Deaf(line, service, 0)
+    storage.store(write(tmp_path / "a.pt", data), key("deaf.pt"))
+
+    assert storage.asked[-2:] == ["put", "complete"]
+    assert len(storage.asked) > 3
+    assert (buckets / BUCKET / key("deaf.pt")).read_bytes() == data
+
+
 def test_a_part_whose_line_is_cut_is_sent_again_and_the_others_are_not(
     line: CuttingProxy, buckets: Path, tmp_path: Path
 ) -> None:
@@ -238,15 +258,21 @@ def test_an_object_that_was_written_over_is_damaged_for_who_knows_its_hash(
     assert not (tmp_path / "b.pt").exists()
 
 
-class Overloaded(BaseHTTPRequestHandler):
-    """A store that has no time for the first two writes."""
+class Unwilling(BaseHTTPRequestHandler):
+    """A store that refuses the first requests: what rclone never does of itself."""
 
-    answers: ClassVar[list[int]] = []
+    answers: ClassVar[list[tuple[int, str]]] = []
+
+    def do_GET(self) -> None:
+        self._answer()
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.answers.pop(0) if self.answers else 200
-        body = b"<Error><Code>SlowDown</Code></Error>" if status != 200 else b""
+        self._answer()
+
+    def _answer(self) -> None:
+        status, code = self.answers.pop(0) if self.answers else (200, "")
+        body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
         self.send_response(status)
         self.send_header("ETag", '"an etag"')
         self.send_header("Content-Length", str(len(body)))
@@ -257,18 +283,32 @@ class Overloaded(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_store_that_has_no_time_is_asked_again(tmp_path: Path) -> None:
-    Overloaded.answers = [503, 503]
-    with ThreadingHTTPServer(("127.0.0.1", 0), Overloaded) as server:
+@pytest.fixture
+def unwilling() -> Iterator[S3Storage]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unwilling) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        storage = S3Storage(
-            bucket=BUCKET, endpoint=f"http://127.0.0.1:{server.server_port}", keys=KEYS
-        )
-
-        stored = storage.store(write(tmp_path / "a.pt", b"data"), key("busy.pt"))
+        yield S3Storage(bucket=BUCKET, endpoint=f"http://127.0.0.1:{server.server_port}", keys=KEYS)
         server.shutdown()
 
-    assert (stored.bytes, Overloaded.answers) == (4, [])
+
+def test_a_store_that_has_no_time_is_asked_again(unwilling: S3Storage, tmp_path: Path) -> None:
+    Unwilling.answers = [(503, "SlowDown"), (500, "InternalError")]
+
+    stored = unwilling.store(write(tmp_path / "a.pt", b"data"), key("busy.pt"))
+
+    assert (stored.bytes, Unwilling.answers) == (4, [])
+
+
+def test_a_key_that_may_only_read_or_only_write_says_so(
+    unwilling: S3Storage, tmp_path: Path
+) -> None:
+    Unwilling.answers = [(403, "AccessDenied"), (403, "AccessDenied")]
+
+    with pytest.raises(StorageDeniedError, match=r"cannot be written.*permissions"):
+        unwilling.store(write(tmp_path / "a.pt", b"data"), key("a.pt"))
+    with pytest.raises(StorageDeniedError, match=r"cannot be read.*permissions"):
+        unwilling.fetch(key("a.pt"), tmp_path / "b.pt")
+    assert Unwilling.answers == []
 
 
 def signing_service(bucket: str, endpoint: str, **keys: str) -> ServiceProcess:
