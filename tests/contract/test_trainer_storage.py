@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cutting_proxy import CuttingProxy
-from tests.s3 import KEY, SECRET
+from tests.s3 import KEY, SECRET, s3_server
 from tests.storages import BUCKET, KEYS, MEBIBYTE, by_addresses, by_keys, content, key, write
 from trainer import transfer
 from trainer.configuration import StorageKeys
@@ -94,6 +94,24 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     with pytest.raises(DiskFullError):
         storage.fetch(key("large.pt"), small_disk / "a.pt")
     assert list(small_disk.iterdir()) == []
+
+
+def test_a_store_whose_disk_is_full_keeps_what_it_had(small_disk: Path, tmp_path: Path) -> None:
+    (small_disk / "buckets" / BUCKET).mkdir(parents=True)
+    local = LocalStorage(small_disk / "buckets" / BUCKET)
+    local.store(write(tmp_path / "old.pt", b"old"), "same.pt")
+    large = write(tmp_path / "large.pt", content(3 * MEBIBYTE))
+
+    with pytest.raises(DiskFullError):
+        local.store(large, "same.pt")
+    with s3_server(small_disk / "buckets") as url:
+        remote = S3Storage(bucket=BUCKET, endpoint=url, keys=KEYS)
+        with pytest.raises(StorageUnreachableError, match=r"same\.pt"):
+            remote.store(large, "same.pt")
+        remote.fetch("same.pt", tmp_path / "b.pt")
+
+    assert (tmp_path / "b.pt").read_bytes() == b"old"
+    assert [file.name for file in (small_disk / "buckets" / BUCKET).iterdir()] == ["same.pt"]
 
 
 def test_a_line_that_is_cut_goes_on_where_it_broke(
