@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import Interrupted
+from trainer.errors import Interrupted, StorageUnreachableError
 from trainer.plan import Plan
 from trainer.storage import Storage
 from trainer.uploads import OutOfTimeError, Uploads, artifact, patiently
@@ -16,6 +17,10 @@ from trainer.uploads import OutOfTimeError, Uploads, artifact, patiently
 log = logging.getLogger(__name__)
 
 Left = Callable[[], float]
+
+# How long a training that is complete waits for storage that is away, or for who signs for it. It
+# does so by itself: the storage pauses between its own tries.
+PATIENCE = 600.0
 
 
 class Results:
@@ -32,10 +37,16 @@ class Results:
 
     def store(self, left: Left) -> list[dict[str, Any]]:
         """Store all of it and name it; raise Interrupted where no time is left for that."""
-        try:
-            return self._stored(left, Path.exists)
-        except OutOfTimeError as error:
-            raise Interrupted from error
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._stored(left, Path.exists)
+            except OutOfTimeError as error:
+                raise Interrupted from error
+            except StorageUnreachableError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("the weights are not stored yet: %s", error)
 
     def rescue(self, left: Left) -> list[dict[str, Any]]:
         """Store what a training that does not end well has reached, as far as that goes."""

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-MOST_TRIES = 8
-"""Without a single byte of progress in between; some two minutes with their pauses."""
+MOST_TRIES = 12
+"""Without a single byte of progress in between; one to two minutes of pauses."""
 SAID_EVERY = 5.0
 BAR = 20
 MEGABYTE = 1_000_000

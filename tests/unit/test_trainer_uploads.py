@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from trainer.errors import Interrupted, StorageDeniedError
+import trainer.results
+from trainer.errors import Interrupted, StorageDeniedError, StorageUnreachableError
 from trainer.local_storage import LocalStorage
 from trainer.plan import Plan
 from trainer.results import Results
@@ -294,6 +295,19 @@ def test_storage_that_is_denied_at_the_end_fails_the_training(
 
     training.storage.failures = [StorageDeniedError()]
     assert results.rescue(left(FOREVER)) == []
+
+
+def test_a_complete_training_waits_for_storage_that_is_away(
+    training: Training, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.storage.failures = [StorageUnreachableError(), StorageUnreachableError()]
+
+    assert [one["name"] for one in results.store(left(FOREVER))] == ["best.pt", "last.pt"]
+
+    monkeypatch.setattr(trainer.results, "PATIENCE", 0.0)
+    training.storage.failures = [StorageUnreachableError()]
+    with pytest.raises(StorageUnreachableError):
+        results.store(left(FOREVER))
 
 
 def test_weights_that_were_only_half_written_are_not_rescued(
