@@ -46,7 +46,8 @@ def _answer(question: Question) -> Any:
             return _raised(lambda: _load(question))
         case "classes":
             return _raised(lambda: _load_classes(question))
-    raise AssertionError(question)
+        case other:
+            raise AssertionError(other)
 
 
 def _raised(work: Any) -> str | None:

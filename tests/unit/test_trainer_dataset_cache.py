@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from trainer import dataset_cache
 from trainer.dataset_cache import ABANDONED_AFTER, DatasetCache
 
 MIB = 1024 * 1024
@@ -187,7 +186,7 @@ def test_on_another_file_system_it_is_a_copy(
     def refused(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(dataset_cache.os, "link", refused)
+    monkeypatch.setattr(os, "link", refused)
     cache = DatasetCache(folder, MIB)
     digest = keep(cache, b"picture")
 

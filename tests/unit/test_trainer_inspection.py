@@ -167,7 +167,9 @@ def test_what_cannot_be_trained_on_is_an_error(
             "image_in_two_splits images/val/copy.png: the picture is also in `train` as images",
         ),
         (
-            lambda root: shutil.copy(root / f"images/train/{FIRST}.png", root / "images/train/c.png"),
+            lambda root: shutil.copy(
+                root / f"images/train/{FIRST}.png", root / "images/train/c.png"
+            ),
             "image_twice images/train/c.png: the picture is the same as images/train/00000.png",
         ),
         (
@@ -177,15 +179,19 @@ def test_what_cannot_be_trained_on_is_an_error(
             "labels_shared images/train/00000.png: the picture has the same labels as images/tra",
         ),
         (
-            lambda root: shutil.copy(root / "images/train/00001.png", root / "images/train/A.png")
-            and shutil.copy(root / "images/train/00002.png", root / "images/train/a.png"),
+            lambda root: (
+                shutil.copy(root / "images/train/00001.png", root / "images/train/A.png")
+                and shutil.copy(root / "images/train/00002.png", root / "images/train/a.png")
+            ),
             "name_clash images/train/a.png: the name differs from images/train/A.png only in cap",
         ),
         (
-            lambda root: shutil.copy(
-                root / "images/train/00001.png", root / "images/train/caf\u00e9.png"
-            )
-            and shutil.copy(root / "images/train/00002.png", root / "images/train/cafe\u0301.png"),
+            lambda root: (
+                shutil.copy(root / "images/train/00001.png", root / "images/train/caf\u00e9.png")
+                and shutil.copy(
+                    root / "images/train/00002.png", root / "images/train/cafe\u0301.png"
+                )
+            ),
             "name_clash images/train/caf\u00e9.png: the name differs from images/train/cafe",
         ),
         (
@@ -309,7 +315,13 @@ def test_labels_lie_where_ultralytics_looks_for_them(picture: str, label: str) -
 
 def test_hidden_files_lists_and_links_to_folders_are_no_part_of_a_split(tmp_path: Path) -> None:
     root = tmp_path.resolve()
-    for name in ("images/a.JPG", "images/.b.jpg", "images/.c/d.jpg", "images/e/f.png", "aside/g.jpg"):
+    for name in (
+        "images/a.JPG",
+        "images/.b.jpg",
+        "images/.c/d.jpg",
+        "images/e/f.png",
+        "aside/g.jpg",
+    ):
         spoil(root, name, "")
     for name in ("labels/a.txt", "labels/classes.txt", "labels/e/f.txt", "labels/notes.md"):
         spoil(root, name, "")

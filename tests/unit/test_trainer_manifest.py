@@ -135,7 +135,12 @@ def test_no_manifest_ever_leads_outside_its_root_or_its_keys(
 
 @pytest.mark.parametrize(
     "name",
-    ["images/a.jpg", "Screenshot 3.45\u202fPM.png", "caf\u00e9\u00a0👩\u200d🔬.jpg", "a b/c (1).txt"],
+    [
+        "images/a.jpg",
+        "Screenshot 3.45\u202fPM.png",
+        "caf\u00e9\u00a0👩\u200d🔬.jpg",
+        "a b/c (1).txt",
+    ],
 )
 def test_an_unusual_name_is_a_good_one(name: str) -> None:
     assert fault_of_name(name) is None
