@@ -159,7 +159,7 @@ async def test_a_push_that_breaks_off_leaves_the_former_version_whole(
     assert manifest is not None
     assert (manifest["version"], len(manifest["files"])) == (1, 4)
     assert await place.faults_of_files(manifest, ignore, deep=True) == []
-    assert await push(place, root) == Pushed(2, 15, 25)
+    assert await push(place, root) == Pushed(2, 15, 22)
 
 
 async def test_what_is_broken_in_the_storage_is_told_file_by_file(
