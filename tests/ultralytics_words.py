@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from trainer.offline import offline_environment
@@ -21,7 +20,7 @@ Question = dict[str, Any]
 
 
 async def ultralytics_says(questions: Sequence[Question], settings: Path) -> list[Any]:
-    """Return an answer to each question: `labels`, `data`, `classes` or `image`."""
+    """Return an answer to each question: `labels`, `data`, `classes`, `image` or `formats`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", __name__),
         cwd=Path(__file__).parents[1],
@@ -38,6 +37,8 @@ async def ultralytics_says(questions: Sequence[Question], settings: Path) -> lis
 
 def _answer(question: Question) -> Any:
     match question["of"]:
+        case "formats":
+            return _formats()
         case "image":
             return _about_image(question["file"])
         case "labels":
@@ -56,6 +57,12 @@ def _raised(work: Any) -> str | None:
     except Exception as error:
         return str(error)
     return None
+
+
+def _formats() -> list[str]:
+    from ultralytics.data.utils import IMG_FORMATS  # noqa: PLC0415
+
+    return sorted(IMG_FORMATS)
 
 
 def _about_image(file: str) -> str:
@@ -79,6 +86,7 @@ def _about_labels(question: Question) -> str | None:
 
 def _load(question: Question) -> None:
     """Read data.yaml and every label of `train`, as a training does first."""
+    from ultralytics.cfg import get_cfg  # noqa: PLC0415
     from ultralytics.data.dataset import YOLODataset  # noqa: PLC0415
     from ultralytics.data.utils import check_det_dataset  # noqa: PLC0415
 
@@ -87,8 +95,8 @@ def _load(question: Question) -> None:
         img_path=data["train"],
         data=data,
         task=question["task"],
-        augment=False,
-        hyp=SimpleNamespace(),
+        augment=True,
+        hyp=get_cfg(),
         prefix="train: ",
     ).get_labels()
 

@@ -93,7 +93,9 @@ async def test_a_zip_goes_there_and_is_verified(
     stored.write_bytes(content)
     deep = await epochlog("dataset", "verify", "shapes", "--deep", environ=environ)
     assert (deep.code, deep.err.count("\n")) == (1, 1)
-    assert "shapes is not whole in the storage: images/train/00000.png in it is damaged." in deep.err
+    assert (
+        "shapes is not whole in the storage: images/train/00000.png in it is damaged." in deep.err
+    )
 
 
 async def test_a_manifest_costs_what_has_changed(
