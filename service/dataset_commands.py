@@ -31,6 +31,13 @@ from service.training_storage import training_storage
 Form = Literal["zip", "manifest"]
 Tell = Callable[[int], None]
 SHOWN = 20
+# The smallest model of each task that is not the usual one.
+MODELS = {
+    "segment": "yolov8n-seg",
+    "classify": "yolov8n-cls",
+    "pose": "yolov8n-pose",
+    "obb": "yolov8n-obb",
+}
 # What unpacking a zip raises that is damaged, encrypted or none.
 BROKEN = (
     shutil.ReadError,
@@ -60,7 +67,7 @@ async def push(
     if inspected is not None and not inspected.passed:
         raise CommandError(
             f"{source} cannot be trained on: {inspected.refusal()};"
-            f" `epochlog dataset verify {source}` lists all, --no-verify sends it nevertheless."
+            f" `epochlog dataset verify {source}` shows more, --no-verify sends it nevertheless."
         )
     with _one_sentence():
         place = DatasetStorage(training_storage(settings), dataset_id)
@@ -159,7 +166,8 @@ def _pushed(told: Mapping[str, Any], inspected: Inspected | None) -> Iterator[Te
     else:
         sent = f"{plural(told['sent_files'], 'file')} of {told['files']}"
         yield Text(f"{name}: version {told['version']}, sent {sent}, {size(told['sent_bytes'])}.")
-    yield Text(f"Train on it: epochlog submit {name} yolov8n --epochs 50", style="dim")
+    model = MODELS.get(inspected.answer["task"] if inspected else "", "yolov8n")
+    yield Text(f"Train on it: epochlog submit {name} {model} --epochs 50", style="dim")
 
 
 def _warnings(inspected: Inspected | None) -> Iterator[Text]:

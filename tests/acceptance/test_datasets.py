@@ -84,6 +84,8 @@ async def test_a_bad_label_ends_the_attempt_with_its_file_and_line(
         "retryable": False,
     }
     launcher.server.records.clear()
-    assert await ended(await launcher.launch(**SHORT, **cache, DATASET_CHECK="warn")) == 0, launcher.log
+    assert await ended(await launcher.launch(**SHORT, **cache, DATASET_CHECK="warn")) == 0, (
+        launcher.log
+    )
     [warned] = launcher.server.events("dataset_warnings")
     assert (warned["count"], warned["first"][0][:30]) == (1, "labels/train/00000.txt, line 2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import zipfile
@@ -13,6 +14,10 @@ import pytest
 from tests.command_line import Ran, epochlog, started
 from tests.polling import eventually
 from tests.s3 import KEY, SECRET, s3_server
+from trainer.dataset import obtain_dataset, ready_dataset
+from trainer.dataset_cache import DatasetCache
+from trainer.inspection import inspect
+from trainer.local_storage import LocalStorage
 from trainer.manifest import read_manifest
 from trainer.shapes import write_shapes
 from trainer.unpack import unpack
@@ -234,6 +239,49 @@ async def test_a_zip_may_be_pushed_as_it_is_or_as_a_manifest(
     ]
     noted = await epochlog("dataset", "verify", "shapes", environ=local)
     assert "there is also datasets/shapes.zip, which nobody reads beside a manifest" in noted.out
+
+
+async def test_a_classification_goes_there_as_a_manifest_and_comes_back(
+    local: Environ, tmp_path: Path
+) -> None:
+    write_shapes(tmp_path / "sorted.zip", images=12, seed=0, size=32, task="classify")
+    command = ("dataset", "push", str(tmp_path / "sorted.zip"), "--as", "manifest")
+    pushed = said(await epochlog(*command, environ=local)).splitlines()
+
+    assert pushed[0].startswith("sorted: version 1, sent 12 files of 12, ")
+    assert pushed[1] == "Train on it: epochlog submit sorted yolov8n-cls --epochs 50"
+    bucket, cache = LocalStorage(tmp_path / "state/storage"), DatasetCache(tmp_path / "cache", 0)
+    fetched = obtain_dataset(bucket, "sorted", tmp_path, cache)
+    assert ready_dataset(fetched.root, tmp_path / "data.yaml", "classify") == fetched.root
+    assert inspect(fetched.root).as_json()["names"] == ["circle", "square", "triangle"]
+
+
+async def test_the_page_shows_what_the_commands_say(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/datasets.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    lines = [
+        (shapes / "labels/train/00001.txt", "1 0.5 0.5 0.2 0.2\n"),
+        (shapes / "labels/train/00000.txt", "3 0.5 0.5 0.2 0.2\n"),
+    ]
+    blocks = re.findall(r"^```console\n(.*?)^```$", page, re.M | re.S)
+
+    for number, block in enumerate(blocks):
+        if 1 <= number <= len(lines):
+            label, line = lines[number - 1]
+            label.write_text(label.read_text() + line)
+        for command, told in re.findall(r"^\$ epochlog (.*)\n((?:[^$].*\n)*)", block, re.M):
+            ran = await epochlog(*command.split(), environ={})
+            assert without_sizes(ran.out + ran.err) == without_sizes(told), command
+    assert len(blocks) == 3
+
+
+def without_sizes(text: str) -> str:
+    """How long the pictures are depends on who compressed them."""
+    return re.sub(r"\d+\.\d KiB", "some KiB", text)
 
 
 async def test_every_wrong_use_is_one_sentence(
