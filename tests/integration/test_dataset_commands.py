@@ -74,6 +74,10 @@ def shapes(tmp_path: Path) -> Path:
     return tmp_path / "shapes"
 
 
+def length_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def said(ran: Ran) -> str:
     assert (ran.code, ran.err) == (0, ""), ran
     return ran.out
@@ -126,7 +130,7 @@ async def test_a_manifest_costs_what_has_changed(
         "sent_files": 1,
         "sent_bytes": 18,
         "files": FILES,
-        "bytes": sum(file.stat().st_size for file in shapes.rglob("*") if file.is_file()),
+        "bytes": length_of(shapes),
         "warnings": 0,
     }
     manifest = read_manifest(bucket / "datasets/mine/_manifest.json", "mine")
@@ -231,9 +235,9 @@ async def test_a_zip_may_be_pushed_as_it_is_or_as_a_manifest(
     )
     assert (told.json["version"], told.json["sent_files"]) == (1, FILES)
     warned = await epochlog("dataset", "push", str(shapes), environ=local)
+    shows_nothing = "so it is trained on as one that shows nothing"
     assert said(warned).splitlines() == [
-        "warning  images/train/00000.png: there is no labels/train/00000.txt,"
-        " so it is trained on as one that shows nothing",
+        f"warning  images/train/00000.png: there is no labels/train/00000.txt, {shows_nothing}",
         "shapes: version 2, sent 0 files of 16, 0 B.",
         "Train on it: epochlog submit shapes yolov8n --epochs 50",
     ]
@@ -267,13 +271,13 @@ async def test_the_page_shows_what_the_commands_say(
         (shapes / "labels/train/00001.txt", "1 0.5 0.5 0.2 0.2\n"),
         (shapes / "labels/train/00000.txt", "3 0.5 0.5 0.2 0.2\n"),
     ]
-    blocks = re.findall(r"^```console\n(.*?)^```$", page, re.M | re.S)
+    blocks = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
     for number, block in enumerate(blocks):
         if 1 <= number <= len(lines):
             label, line = lines[number - 1]
             label.write_text(label.read_text() + line)
-        for command, told in re.findall(r"^\$ epochlog (.*)\n((?:[^$].*\n)*)", block, re.M):
+        for command, told in re.findall(r"^\$ epochlog (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE):
             ran = await epochlog(*command.split(), environ={})
             assert without_sizes(ran.out + ran.err) == without_sizes(told), command
     assert len(blocks) == 3

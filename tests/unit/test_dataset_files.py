@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import trainer.names
-from service import dataset_files
+from service import dataset_commands, dataset_files
 from service.dataset_files import DatasetFilesError, HashedFile, files_of, hash_all, pack
 from service.dataset_storage import DatasetDamagedError, DatasetStorage, Pushed
 from service.object_store import Folder, ObjectStoreError
@@ -50,6 +52,16 @@ def place(tmp_path: Path) -> DatasetStorage:
 async def push(place: DatasetStorage, root: Path, *, all_again: bool = False, **about: Any) -> Any:
     hashed = hash_all(files_of(root), ignore)
     return await place.push_manifest(hashed, about, NOW, ignore, all_again=all_again)
+
+
+def manifests_in(bucket: Path) -> list[Any]:
+    return [json.loads(file.read_bytes()) for file in bucket.glob("**/manifests/*.json")]
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Write a file so that its time differs, whatever the clock's grain."""
+    file.write_text(text)
+    os.utime(file, ns=(1, 1))
 
 
 async def test_a_push_sends_only_what_is_not_there(place: DatasetStorage, root: Path) -> None:
@@ -102,7 +114,7 @@ async def test_two_pushes_at_once_leave_one_whole_version_and_both_manifests(
     manifest = await place.manifest()
     assert manifest is not None
     assert await place.faults_of_files(manifest, ignore, deep=True) == []
-    kept = [json.loads(file.read_bytes()) for file in tmp_path.glob("bucket/**/manifests/*.json")]
+    kept = manifests_in(tmp_path / "bucket")
     assert sorted(len(one["files"]) for one in kept) == [2, 4]
     assert manifest in kept
     assert (await push(place, root, task="detect")).version > manifest["version"]
@@ -121,15 +133,14 @@ async def test_a_file_that_changes_on_the_way_never_lies_under_a_wrong_hash(
 
     async def put(store: Folder, name: str, source: Path) -> None:
         if source.name == "a":
-            source.write_text("A")
-            os.utime(source, ns=(1, 1))
+            rewrite(source, "A")
         await real(store, name, source)
 
     if when == "during":
         monkeypatch.setattr(Folder, "put", put)
     else:
         (root / "images/a").write_text("longer")
-    with pytest.raises(DatasetFilesError, match="^images/a has changed while it was sent; push"):
+    with pytest.raises(DatasetFilesError, match=r"^images/a has changed while it was sent; push"):
         await place.push_manifest(hashed, {}, NOW, ignore)
 
     assert await place.manifest() is None
@@ -341,6 +352,24 @@ def test_hashing_and_packing_end_when_they_are_told_to(root: Path, tmp_path: Pat
         hash_all(files_of(root), ended)
     with pytest.raises(InterruptedError):
         pack(files_of(root), tmp_path / "a.zip", ended)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_far_it_is_is_shown_where_somebody_looks(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=terminal, _environ={})
+    monkeypatch.setattr(dataset_commands, "open_console", lambda **_: console)
+
+    with dataset_commands._progress("hashing", 100) as tell:
+        tell(60)
+
+    assert ("hashing" in shown.getvalue()) is terminal
+    with pytest.raises(InterruptedError):
+        tell(40)
+    if not terminal:
+        assert shown.getvalue() == ""
 
 
 def test_equal_files_make_an_equal_zip(root: Path, tmp_path: Path) -> None:

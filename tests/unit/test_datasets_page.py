@@ -17,16 +17,16 @@ from trainer.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 CODE = re.compile(r'(?:(?:refuse|doubt|note)\(|"error",|"warning",)\s*"([a-z_]+)"')
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.M | re.S)
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def table(section: str) -> list[list[str]]:
-    rows = re.findall(r"^\| (`.*) \|$", SECTIONS[section], re.M)
+    rows = re.findall(r"^\| (`.*) \|$", SECTIONS[section], re.MULTILINE)
     return [row.split(" | ") for row in rows]
 
 
@@ -61,6 +61,8 @@ def test_it_names_every_task_and_every_setting_with_its_default() -> None:
         "DATASET_CACHE_DIR": "`epochlog-{user id}/datasets` in the folder for temporary files",
         "DATASET_CACHE_BYTES": f"`{given.dataset_cache_bytes}`",
     }
+    template = (ROOT / "deploy" / "job-template.yaml").read_text()
+    assert '{ name: DATASET_CACHE_BYTES, value: "0" }' in template
     assert all(f"`{check}`" in SECTIONS["In the trainer"] for check in DATASET_CHECKS)
     assert re.fullmatch(r".*/epochlog-\d+/datasets", str(default_folder()))
 
