@@ -53,15 +53,17 @@ class DatasetCache:
         place = self._place(sha256)
         try:
             link_or_copy(place, target)
+            if sha256_of(target) == sha256:
+                with contextlib.suppress(FileNotFoundError):  # thrown away meanwhile
+                    os.utime(place)  # the eviction's clock
+                return True
+            log.warning("the cached file %s is damaged and is fetched again", place)
+            place.unlink(missing_ok=True)
         except FileNotFoundError:
-            return False
-        if sha256_of(target) == sha256:
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(place)  # the eviction's clock
-            return True
-        log.warning("the cached file %s is damaged and is fetched again", place)
-        for damaged in (target, place):
-            damaged.unlink(missing_ok=True)
+            pass
+        except OSError as error:
+            log.warning("the cached file %s cannot be used and is fetched: %s", place, error)
+        target.unlink(missing_ok=True)
         return False
 
     def put(self, sha256: str, file: Path) -> None:

@@ -14,12 +14,15 @@ import pytest
 from tests.command_line import Ran, epochlog, started
 from tests.polling import eventually
 from tests.s3 import KEY, SECRET, s3_server
+from trainer.configuration import StorageKeys
 from trainer.dataset import obtain_dataset, ready_dataset
 from trainer.dataset_cache import DatasetCache
 from trainer.inspection import inspect
 from trainer.local_storage import LocalStorage
 from trainer.manifest import read_manifest
+from trainer.s3_storage import S3Storage
 from trainer.shapes import write_shapes
+from trainer.storage import Storage
 from trainer.unpack import unpack
 
 Environ = dict[str, str]
@@ -72,6 +75,14 @@ def shapes(tmp_path: Path) -> Path:
     write_shapes(tmp_path / "shapes.zip", images=IMAGES, seed=0, size=32)
     shutil.unpack_archive(tmp_path / "shapes.zip", tmp_path / "shapes")
     return tmp_path / "shapes"
+
+
+def trainers_storage(bucket: Path, environ: Environ) -> Storage:
+    if "EPOCHLOG_BUCKET" not in environ:
+        return LocalStorage(bucket)
+    keys = StorageKeys(read=(KEY, SECRET))
+    name, endpoint = environ["EPOCHLOG_BUCKET"], environ["EPOCHLOG_S3_ENDPOINT"]
+    return S3Storage(bucket=name, endpoint=endpoint, keys=keys)
 
 
 def length_of(folder: Path) -> int:
@@ -137,6 +148,15 @@ async def test_a_manifest_costs_what_has_changed(
     assert (manifest.version, len(manifest.entries)) == (2, FILES)
     assert manifest.metadata["names"] == ["circle", "square", "triangle"]
     assert manifest.metadata["images"] == {"train": 6, "val": 2}
+
+    storage = trainers_storage(bucket, environ)
+    (shapes.parent / "work").mkdir()
+    cache = DatasetCache(shapes.parent / "cache", 1_000_000)
+    facts = [
+        obtain_dataset(storage, "mine", folder, cache).facts
+        for folder in (shapes.parent, shapes.parent / "work")
+    ]
+    assert [(one["version"], one["fetched_files"]) for one in facts] == [(2, FILES), (2, 0)]
 
     verified = await epochlog("dataset", "verify", "mine", "--deep", environ=environ)
     assert said(verified).startswith(f"whole: mine, version 2, {FILES} files, ")

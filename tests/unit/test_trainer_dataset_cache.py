@@ -172,11 +172,14 @@ def test_a_cache_in_the_way_stops_no_training(tmp_path: Path, folder: Path, keep
     cache = DatasetCache(folder, MIB)
     (folder / "lock").mkdir()
     (folder / "parts").touch()
+    place(folder, sha256(b"other")).mkdir(parents=True)
 
     digest = keep(cache, b"picture")
 
     assert cache.make_room(10, set()) == 0
     assert not cache.take(digest, tmp_path / "target")
+    assert not cache.take(sha256(b"other"), tmp_path / "target")
+    assert not (tmp_path / "target").exists()
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP])

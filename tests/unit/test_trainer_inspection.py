@@ -16,6 +16,7 @@ from trainer.looking import Inspection
 from trainer.shapes import TASKS, write_shapes
 
 FIRST = "00000"
+SPLITS = "train: images/train\nval: images/val\n"
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,10 @@ Change = Callable[[Path], object]
         (
             lambda root: spoil(root, "data.yaml", "train: images/train\nval: images/val\n"),
             "names data.yaml must list the classes under `names`.",
+        ),
+        (
+            lambda root: spoil(root, "data.yaml", f'{SPLITS}names: [a, b, "c\\ud83d"]\n'),
+            "names data.yaml names a class 'c\\ud83d', which is not text.",
         ),
         (
             lambda root: spoil(
