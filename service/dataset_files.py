@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,8 +128,7 @@ def hash_all(files: Sequence[LocalFile], tell: Tell) -> list[HashedFile]:
     def hashed(piece: Sequence[LocalFile]) -> list[HashedFile]:
         done = []
         for file in piece:
-            done.append(HashedFile(file, sha256_of(file.source)))
-            tell(file.bytes)
+            done.append(HashedFile(file, sha256_of(file.source, tell)))
         return done
 
     pieces = [files[at : at + PIECE] for at in range(0, len(files), PIECE)]
@@ -138,10 +136,15 @@ def hash_all(files: Sequence[LocalFile], tell: Tell) -> list[HashedFile]:
         return list(chain.from_iterable(pool.map(hashed, pieces)))
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Path, tell: Tell | None = None) -> str:
     """Return the hash of a file's content."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+            if tell is not None:
+                tell(len(piece))
+    return digest.hexdigest()
 
 
 def pack(files: Sequence[LocalFile], target: Path, tell: Tell) -> None:
@@ -155,6 +158,7 @@ def pack(files: Sequence[LocalFile], target: Path, tell: Tell) -> None:
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             entry.file_size = file.bytes
             with file.source.open("rb") as reader, archive.open(entry, "w") as writer:
-                shutil.copyfileobj(reader, writer, CHUNK)
+                while piece := reader.read(CHUNK):
+                    writer.write(piece)
+                    tell(len(piece))
             file.refuse_changed()
-            tell(file.bytes)
