@@ -126,10 +126,7 @@ def hash_all(files: Sequence[LocalFile], tell: Tell) -> list[HashedFile]:
     """Return the files with their hashes; what `tell` raises ends it."""
 
     def hashed(piece: Sequence[LocalFile]) -> list[HashedFile]:
-        done = []
-        for file in piece:
-            done.append(HashedFile(file, sha256_of(file.source, tell)))
-        return done
+        return [HashedFile(file, sha256_of(file.source, tell)) for file in piece]
 
     pieces = [files[at : at + PIECE] for at in range(0, len(files), PIECE)]
     with ThreadPoolExecutor(WORKERS) as pool:

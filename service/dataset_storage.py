@@ -117,16 +117,9 @@ class DatasetStorage:
         # Unchecked, it says nothing about what it holds, and takes nothing back.
         if _is_same(former, listed, metadata or (former or {}).get("metadata")):
             return Pushed(former_of(former), *sent, unchanged=not new)
+        about = {"created_at": now.isoformat().replace("+00:00", "Z"), "metadata": metadata}
         version = await self._next_version(former)
-        manifest = {
-            "format": FORMAT,
-            "dataset_id": self.dataset_id,
-            "version": version,
-            "created_at": now.isoformat().replace("+00:00", "Z"),
-            "metadata": metadata,
-            "files": listed,
-        }
-        await self._put_manifest(version, orjson.dumps(manifest))
+        await self._put_manifest(version, {**about, "files": listed})
         return Pushed(version, *sent)
 
     async def _former(self) -> dict[str, Any] | None:
@@ -164,7 +157,9 @@ class DatasetStorage:
         versions = [int(number) for number in numbers if number.isdecimal()]
         return max(versions, default=former_of(former)) + 1
 
-    async def _put_manifest(self, version: int, content: bytes) -> None:
+    async def _put_manifest(self, version: int, about: Mapping[str, Any]) -> None:
+        manifest = {"format": FORMAT, "dataset_id": self.dataset_id, "version": version, **about}
+        content = orjson.dumps(manifest)
         with tempfile.TemporaryDirectory(prefix="epochlog-") as folder:
             file = Path(folder, "_manifest.json")
             await asyncio.to_thread(file.write_bytes, content)

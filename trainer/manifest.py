@@ -64,8 +64,8 @@ def read_manifest(file: Path, dataset_id: str) -> Manifest:
         raise DatasetInvalidError(
             f"The data set's manifest is of the format {said!r}; this trainer reads {FORMAT!r}."
         )
-    version, files = content.get("version"), content.get("files")
-    if not _is_version(version) or not isinstance(files, list) or not files:
+    version, files = _version(content.get("version")), content.get("files")
+    if version is None or not isinstance(files, list) or not files:
         raise DatasetInvalidError("The data set's manifest needs a `version` and some `files`.")
     metadata = content.get("metadata")
     return Manifest(
@@ -73,11 +73,12 @@ def read_manifest(file: Path, dataset_id: str) -> Manifest:
     )
 
 
-def _is_version(version: Any) -> bool:
-    """Return whether it is a number or a short name, which goes into the log as it is."""
-    if isinstance(version, str):
-        return len(version) <= LONGEST_VERSION
-    return isinstance(version, int) and not isinstance(version, bool) and 0 <= version < 2**53
+def _version(value: Any) -> int | str | None:
+    """Return a number or a short name, which goes into the log as it is; None for anything else."""
+    if isinstance(value, str) and len(value) <= LONGEST_VERSION:
+        return value
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    return value if is_number else None
 
 
 def _entries(files: list[Any], dataset_id: str) -> tuple[Entry, ...]:
