@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -194,9 +195,16 @@ def test_whoever_asks_it_to_end_waits_for_what_is_on_the_way_and_no_more(
     def interrupted(*_: object, **__: object) -> None:
         for _turn in range(WORKERS):
             assert begun.acquire(timeout=20)
-        threading.Timer(0.05, free.set).start()
         raise Interrupted
 
+    class Pool(ThreadPoolExecutor):
+        """What is on the way comes to its end only when it is waited for."""
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            free.set()
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr("trainer.collecting.ThreadPoolExecutor", Pool)
     bucket.before_fetch = slow
     monkeypatch.setattr("trainer.collecting.wait", interrupted)
     with pytest.raises(Interrupted):
