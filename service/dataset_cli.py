@@ -33,6 +33,9 @@ def push(
     ] = None,
     task: Task = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Send it unchecked.")] = False,
+    all_again: Annotated[
+        bool, typer.Option("--all", help="As a manifest: send also the files that are there.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Check a data set and send it to the storage, for jobs to train on.
@@ -52,6 +55,7 @@ def push(
             form=form,
             task=task,
             verified=not no_verify,
+            all_again=all_again,
             as_json=as_json,
         )
     )

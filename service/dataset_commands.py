@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.text import Text
 
-from service.dataset_files import LocalFile, files_of, hash_all, pack
+from service.dataset_files import DatasetFilesError, LocalFile, files_of, hash_all, pack
 from service.dataset_inspection import Inspected, inspect
 from service.dataset_storage import PLAIN_ID, DatasetDamagedError, DatasetStorage, Pushed
 from service.figures import plural, size
@@ -29,6 +31,23 @@ from service.training_storage import training_storage
 Form = Literal["zip", "manifest"]
 Tell = Callable[[int], None]
 SHOWN = 20
+# The smallest model of each task that is not the usual one.
+MODELS = {
+    "segment": "yolov8n-seg",
+    "classify": "yolov8n-cls",
+    "pose": "yolov8n-pose",
+    "obb": "yolov8n-obb",
+}
+# What unpacking a zip raises that is damaged, encrypted or none.
+BROKEN = (
+    shutil.ReadError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
 async def push(
@@ -40,6 +59,7 @@ async def push(
     form: Form | None,
     task: str | None,
     verified: bool,
+    all_again: bool,
     as_json: bool,
 ) -> int:
     """Check a data set and send it to the storage."""
@@ -47,13 +67,16 @@ async def push(
     if inspected is not None and not inspected.passed:
         raise CommandError(
             f"{source} cannot be trained on: {inspected.refusal()};"
-            f" `epochlog dataset verify {source}` lists all, --no-verify sends it nevertheless."
+            f" `epochlog dataset verify {source}` shows more, --no-verify sends it nevertheless."
         )
     with _one_sentence():
         place = DatasetStorage(training_storage(settings), dataset_id)
         async with place.objects.held():
             form = form or await _usual_form(place)
-            told = await (_push_zip if form == "zip" else _push_manifest)(place, source, inspected)
+            if form == "zip":
+                told = await _push_zip(place, source)
+            else:
+                told = await _push_manifest(place, source, inspected, all_again=all_again)
     told = {"dataset_id": dataset_id, "form": form, **told}
     told["warnings"] = inspected.answer["warnings"] if inspected else None
     if as_json:
@@ -69,9 +92,7 @@ async def _usual_form(place: DatasetStorage) -> Form:
     return "manifest" if place.manifest_name in there else "zip"
 
 
-async def _push_zip(
-    place: DatasetStorage, source: Path, _inspected: Inspected | None
-) -> dict[str, Any]:
+async def _push_zip(place: DatasetStorage, source: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="epochlog-") as scratch:
         archive = source
         if await asyncio.to_thread(source.is_dir):
@@ -87,7 +108,7 @@ async def _push_zip(
 
 
 async def _push_manifest(
-    place: DatasetStorage, source: Path, inspected: Inspected | None
+    place: DatasetStorage, source: Path, inspected: Inspected | None, *, all_again: bool
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="epochlog-") as scratch:
         root = await asyncio.to_thread(_unpacked, source, Path(scratch))
@@ -97,7 +118,9 @@ async def _push_manifest(
             hashed = await asyncio.to_thread(hash_all, files, tell)
         with _progress("sending", total) as tell:
             metadata = inspected.metadata if inspected else {}
-            pushed = await place.push_manifest(hashed, metadata, datetime.now(UTC), tell)
+            pushed = await place.push_manifest(
+                hashed, metadata, datetime.now(UTC), tell, all_again=all_again
+            )
     return {
         "uri": f"{place.objects.url}/{place.manifest_name}",
         **_version(pushed),
@@ -128,7 +151,7 @@ def _unpacked(source: Path, scratch: Path) -> Path:
         return source
     try:
         shutil.unpack_archive(source, scratch / "dataset", "zip")
-    except (shutil.ReadError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         raise CommandError(f"{source} is not a zip that can be opened.") from error
     return scratch / "dataset"
 
@@ -143,7 +166,8 @@ def _pushed(told: Mapping[str, Any], inspected: Inspected | None) -> Iterator[Te
     else:
         sent = f"{plural(told['sent_files'], 'file')} of {told['files']}"
         yield Text(f"{name}: version {told['version']}, sent {sent}, {size(told['sent_bytes'])}.")
-    yield Text(f"Train on it: epochlog submit {name} yolov8n --epochs 50", style="dim")
+    model = MODELS.get(inspected.answer["task"] if inspected else "", "yolov8n")
+    yield Text(f"Train on it: epochlog submit {name} {model} --epochs 50", style="dim")
 
 
 def _warnings(inspected: Inspected | None) -> Iterator[Text]:
@@ -257,7 +281,7 @@ def id_for(source: Path, wanted: str | None) -> str | None:
 def _one_sentence() -> Iterator[None]:
     try:
         yield
-    except ObjectStoreError as error:
+    except (DatasetFilesError, ObjectStoreError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"The data set cannot be read: {error}.") from error
@@ -265,12 +289,19 @@ def _one_sentence() -> Iterator[None]:
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Tell]:
-    """Show how far it is, where somebody looks."""
-    console = open_console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
+    """Show how far it is, where somebody looks; told after its end, it ends a thread's work."""
+    console, ended = open_console(stderr=True), threading.Event()
     columns = (TextColumn(what), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(task, count)
+
+        def tell(count: int) -> None:
+            if ended.is_set():
+                raise InterruptedError(f"{what} was interrupted")
+            progress.advance(task, count)
+
+        try:
+            yield tell
+        finally:
+            ended.set()

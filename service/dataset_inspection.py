@@ -54,7 +54,8 @@ async def inspect(path: Path, task: str | None) -> Inspected:
     """Return what the trainer finds in a folder or a zip. Raises CommandError."""
     words = ["--json", *(("--task", task) if task else ()), "--", str(path)]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", MODULE, *words),
+        # -P: a folder `trainer` where somebody stands is not ours.
+        *(sys.executable, "-P", "-m", MODULE, *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

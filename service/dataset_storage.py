@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +16,11 @@ from typing import Any
 
 import orjson
 
-from service.dataset_files import HashedFile, sha256_of
-from service.object_store import ObjectMissingError, ObjectStore, ObjectStoreError
+from service.dataset_files import DatasetFilesError, HashedFile, fault_of_name, sha256_of
+from service.object_store import ObjectMissingError, ObjectStore
 
 FORMAT = "epochlog-dataset/1"
-PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 AT_ONCE = 8
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -57,9 +58,9 @@ class DatasetStorage:
         """Where its newest manifest lies."""
         return f"datasets/{self.dataset_id}/_manifest.json"
 
-    def version_name(self, version: int) -> str:
-        """Where the manifest of a version is kept."""
-        return f"datasets/{self.dataset_id}/manifests/{version}.json"
+    def version_name(self, version: int, sha256: str) -> str:
+        """Where the manifest of a version is kept: each its own, also of two pushes at once."""
+        return f"datasets/{self.dataset_id}/manifests/{version}-{sha256[:16]}.json"
 
     def file_name(self, sha256: str) -> str:
         """Where a file of this content lies."""
@@ -96,30 +97,30 @@ class DatasetStorage:
         metadata: Mapping[str, Any],
         now: datetime,
         tell: Tell,
+        *,
+        all_again: bool = False,
     ) -> Pushed:
-        """Send what is not there yet, and the manifest after all that it lists."""
+        """Send what is not there yet, and the manifest after all that it lists.
+
+        Raises DatasetFilesError where a file changes meanwhile, and ObjectStoreError.
+        """
         listed = [self._entry(file) for file in files]
         former = await self._former()
-        if former is not None and former["files"] == listed:
-            return Pushed(former["version"], 0, 0, unchanged=True)
-        there = await self.objects.sizes(self.file_name("")[:-1])
+        there = {} if all_again else await self.objects.sizes(self.file_name("")[:-1])
         new = {
             file.sha256: file
             for file in files
             if there.get(self.file_name(file.sha256)) != file.file.bytes
         }
         await self._send(new.values(), tell)
+        sent = (len(new), sum(file.file.bytes for file in new.values()))
+        # Unchecked, it says nothing about what it holds, and takes nothing back.
+        if _is_same(former, listed, metadata or (former or {}).get("metadata")):
+            return Pushed(former_of(former), *sent, unchanged=not new)
+        about = {"created_at": now.isoformat().replace("+00:00", "Z"), "metadata": metadata}
         version = await self._next_version(former)
-        manifest = {
-            "format": FORMAT,
-            "dataset_id": self.dataset_id,
-            "version": version,
-            "created_at": now.isoformat().replace("+00:00", "Z"),
-            "metadata": metadata,
-            "files": listed,
-        }
-        await self._put_manifest(version, orjson.dumps(manifest))
-        return Pushed(version, len(new), sum(file.file.bytes for file in new.values()))
+        await self._put_manifest(version, {**about, "files": listed})
+        return Pushed(version, *sent)
 
     async def _former(self) -> dict[str, Any] | None:
         try:
@@ -137,7 +138,14 @@ class DatasetStorage:
 
     async def _send(self, files: Iterable[HashedFile], tell: Tell) -> None:
         async def send(file: HashedFile) -> None:
-            await self.objects.put(self.file_name(file.sha256), file.file.source)
+            name = self.file_name(file.sha256)
+            file.file.refuse_changed()
+            await self.objects.put(name, file.file.source)
+            try:
+                file.file.refuse_changed()
+            except DatasetFilesError:
+                await self.objects.remove(name)  # nobody is to find this under that hash
+                raise
             tell(file.file.bytes)
 
         await at_once(send, files)
@@ -145,14 +153,18 @@ class DatasetStorage:
     async def _next_version(self, former: Mapping[str, Any] | None) -> int:
         """Return a number above every manifest that was ever kept."""
         kept = await self.objects.sizes(f"datasets/{self.dataset_id}/manifests/")
-        stems = (Path(name).stem for name in kept)
-        return max((int(stem) for stem in stems if stem.isdecimal()), default=former_of(former)) + 1
+        numbers = (Path(name).stem.partition("-")[0] for name in kept)
+        versions = [int(number) for number in numbers if number.isdecimal()]
+        return max(versions, default=former_of(former)) + 1
 
-    async def _put_manifest(self, version: int, content: bytes) -> None:
+    async def _put_manifest(self, version: int, about: Mapping[str, Any]) -> None:
+        manifest = {"format": FORMAT, "dataset_id": self.dataset_id, "version": version, **about}
+        content = orjson.dumps(manifest)
         with tempfile.TemporaryDirectory(prefix="epochlog-") as folder:
             file = Path(folder, "_manifest.json")
             await asyncio.to_thread(file.write_bytes, content)
-            await self.objects.put(self.version_name(version), file)
+            kept = self.version_name(version, hashlib.sha256(content).hexdigest())
+            await self.objects.put(kept, file)
             await self.objects.put(self.manifest_name, file)
 
     @asynccontextmanager
@@ -175,7 +187,9 @@ class DatasetStorage:
         whole = []
         for file in manifest["files"]:
             size = there.get(file["key"])
-            if size is None:
+            if (fault := fault_of_name(file["path"])) is not None:
+                faults.append(f"{file['path']!a} {fault}")
+            elif size is None:
                 faults.append(f"{file['path']}: the storage has no {file['key']}")
             elif size != file["bytes"]:
                 faults.append(f"{file['path']}: {size} bytes, where {file['bytes']} are listed")
@@ -207,26 +221,37 @@ class DatasetStorage:
             return await asyncio.to_thread(_fault_of_zip, archive, deep)
 
 
-async def at_once(work: Callable[[Any], Any], items: Iterable[Any]) -> None:
-    """Await the work for each item, eight at a time; the first error ends it."""
+async def at_once(work: Callable[[Any], Awaitable[None]], items: Iterable[Any]) -> None:
+    """Await the work for each item, eight at a time; the first error ends it after what is begun.
+
+    What is begun is not cut off: a file is looked at once more when it has been sent.
+    """
     waiting = iter(items)
+    ended = False
 
     async def worker() -> None:
+        nonlocal ended
         for item in waiting:
-            await work(item)
+            if ended:
+                return
+            try:
+                await work(item)
+            except Exception:
+                ended = True
+                raise
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(worker())
-    except ExceptionGroup as several:
-        first = several.exceptions[0]
-        raise first if isinstance(first, ObjectStoreError | OSError) else several from several
+    for result in await asyncio.gather(*(worker() for _ in range(AT_ONCE)), return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def former_of(manifest: Mapping[str, Any] | None) -> int:
     """Return a manifest's version; 0 before the first."""
     return manifest["version"] if manifest else 0
+
+
+def _is_same(former: Mapping[str, Any] | None, files: Any, metadata: Any) -> bool:
+    return former is not None and (former["files"], former.get("metadata")) == (files, metadata)
 
 
 def _lists_files(manifest: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,13 +60,7 @@ def collect(storage: Storage, manifest: Manifest, root: Path, cache: DatasetCach
         folder.mkdir(parents=True, exist_ok=True)
     collected = Collected(len(manifest.entries), manifest.bytes)
     work = _Work(storage, root, cache, collected, room)
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="dataset") as pool:
-        try:
-            for _ in pool.map(work.place, groups):
-                pass
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    work.do(groups)
     return collected
 
 
@@ -88,6 +82,27 @@ class _Work:
     collected: Collected
     room: int
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: bool = False
+
+    def do(self, groups: list[list[Entry]]) -> None:
+        """Place all of them; the first failure, or an interruption, ends it after what is begun."""
+        waiting = iter(groups)
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="dataset") as pool:
+            try:
+                workers = [pool.submit(self._work_off, waiting) for _ in range(WORKERS)]
+                wait(workers, return_when=FIRST_EXCEPTION)
+            finally:
+                self._ended = True
+        for worker in workers:
+            worker.result()
+
+    def _work_off(self, waiting: Iterator[list[Entry]]) -> None:
+        while not self._ended:
+            with self._lock:
+                group = next(waiting, None)
+            if group is None:
+                return
+            self.place(group)
 
     def place(self, group: list[Entry]) -> None:
         """Put the files of one content where they belong."""
@@ -113,7 +128,7 @@ class _Work:
         if (stored.sha256, stored.bytes) != (entry.sha256, entry.bytes):
             raise DatasetInvalidError(
                 f"{entry.place} is not in the storage as the manifest lists it; "
-                "push the data set again."
+                "push the data set again with --all."
             )
 
     def _fits(self, size: int) -> bool:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -20,6 +21,10 @@ from uuid import uuid4
 log = logging.getLogger(__name__)
 
 CHUNK = 1024 * 1024
+SHA256, PART = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
+JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+# Another file system, a file with very many links, and those that know no links.
+NO_LINKS = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 # What a trainer that was killed had begun to fetch.
 ABANDONED_AFTER = 24 * 3600.0
 
@@ -48,24 +53,26 @@ class DatasetCache:
         place = self._place(sha256)
         try:
             link_or_copy(place, target)
+            if sha256_of(target) == sha256:
+                with contextlib.suppress(FileNotFoundError):  # thrown away meanwhile
+                    os.utime(place)  # the eviction's clock
+                return True
+            log.warning("the cached file %s is damaged and is fetched again", place)
+            place.unlink(missing_ok=True)
         except FileNotFoundError:
-            return False
-        if sha256_of(target) == sha256:
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(place)  # the eviction's clock
-            return True
-        log.warning("the cached file %s is damaged and is fetched again", place)
-        for damaged in (target, place):
-            damaged.unlink(missing_ok=True)
+            pass
+        except OSError as error:
+            log.warning("the cached file %s cannot be used and is fetched: %s", place, error)
+        target.unlink(missing_ok=True)
         return False
 
     def put(self, sha256: str, file: Path) -> None:
         """Keep a file whose hash was checked."""
         if not self._made:
             return
-        place = self._place(sha256)
-        part = self._parts() / uuid4().hex
+        place, part = self._place(sha256), self._parts / uuid4().hex
         try:
+            self._parts.mkdir(exist_ok=True)
             link_or_copy(file, part)
             # The data set in use may be the same file: nobody is to change it in place.
             part.chmod(stat.S_IRUSR | stat.S_IRGRP)
@@ -74,45 +81,53 @@ class DatasetCache:
             os.utime(place)
         except OSError as error:  # a cache that is full or in the way stops no training
             log.warning("a file of the data set is not kept for later: %s", error)
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()  # it is still there also where it was the same file already
 
     def make_room(self, wanted: int, spared: Collection[str]) -> int:
         """Throw away what was not used longest until so many bytes fit; return how many do."""
         if not self._made:
             return 0
-        with self._locked():
-            self._sweep_parts()
-            kept = sorted(self._files())
-            total = sum(size for _, size, _ in kept)
-            for _, size, place in kept:
-                if total + wanted <= self._limit:
-                    break
-                if place.name not in spared:
-                    place.unlink(missing_ok=True)
-                    total -= size
-        return max(0, self._limit - total)
+        try:
+            with self._locked():
+                self._sweep_parts()
+                return max(0, self._limit - self._shrink(wanted, spared))
+        except OSError as error:
+            log.warning("there is no room to keep data sets for later: %s", error)
+            return 0
+
+    def _shrink(self, wanted: int, spared: Collection[str]) -> int:
+        """Throw away until so many bytes more fit; return how many are left."""
+        kept = sorted(self._files())
+        total = sum(size for _, size, _ in kept)
+        for _, size, place in kept:
+            if total + wanted <= self._limit:
+                break
+            if place.name not in spared:
+                place.unlink(missing_ok=True)
+                total -= size
+        return total
 
     def _place(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 
+    @property
     def _parts(self) -> Path:
-        parts = self._folder / "parts"
-        parts.mkdir(exist_ok=True)
-        return parts
+        return self._folder / "parts"
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        for folder in self._folder.iterdir():
-            if len(folder.name) != 2:
-                continue
-            for file in folder.iterdir():
+        """Return what we have put here, and nothing else that lies in the folder."""
+        for file in self._folder.glob("[0-9a-f][0-9a-f]/*"):
+            if SHA256.fullmatch(file.name) and file.name.startswith(file.parent.name):
                 with contextlib.suppress(FileNotFoundError):
                     about = file.stat()
                     yield about.st_mtime, about.st_size, file
 
     def _sweep_parts(self) -> None:
-        for part in self._parts().iterdir():
+        for part in self._parts.glob("*"):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - part.stat().st_mtime > ABANDONED_AFTER:
+                old = time.time() - part.stat().st_mtime > ABANDONED_AFTER
+                if old and PART.fullmatch(part.name):
                     part.unlink()
 
     @contextmanager
@@ -142,13 +157,25 @@ def _own_folder(folder: Path) -> bool:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make the target the same file; a copy where the file system cannot do that."""
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP}:
-            raise
-        shutil.copyfile(source, target)
+    """Make the target the same file; a copy where that cannot be, or would be dangerous."""
+    if not _may_be_mended(source):
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+        else:
+            return
+    shutil.copyfile(source, target)
+
+
+def _may_be_mended(file: Path) -> bool:
+    """Return whether ultralytics may write into the picture: a JPEG whose last bytes are odd."""
+    with file.open("rb") as picture:
+        if picture.read(len(JPEG)) != JPEG:
+            return False
+        picture.seek(-len(JPEG_END), os.SEEK_END)
+        return picture.read() != JPEG_END
 
 
 def sha256_of(file: Path) -> str:

@@ -33,14 +33,29 @@ ABOUT_A_FILE: tuple[tuple[str, Words], ...] = (
     (r"inhomogeneous", "not all lines have the same number of columns"),
     (r"cannot reshape", "a line has an odd number of coordinates"),
     (r"image size (\(.*?\)) <10 pixels", "the picture has fewer than 10 pixels a side"),
-    (r"cannot identify image file|truncated|broken", "the picture cannot be read"),
-    (r"Invalid image format (\S+)", lambda found: f"pictures of the kind {found[1]} are not used"),
+    (r"Invalid image format (\w+)", lambda found: f"pictures of the kind {found[1]} are not used"),
+    (r"codec can't decode", "its label file is not text in UTF-8"),
+    # What is no picture is taken for HEIC at last, which another package would have to read.
+    (
+        r"cannot identify image file|[Tt]runcated|broken|No module named 'pi_heif'",
+        "the picture cannot be read",
+    ),
 )
 
 # About the whole set.
 ABOUT_THE_SET: tuple[tuple[str, Words], ...] = (
-    (r"'(train|val)[':]* ?key missing|'(train|val):'", "data.yaml must name `train` and `val`"),
-    (r"either 'names' or 'nc' are required", "data.yaml must list the classes under `names`"),
+    (
+        r"'(?:train|val):' (?:key missing|images not found)",
+        "data.yaml must name `train` and `val`",
+    ),
+    (
+        r"either 'names' or 'nc' are required|0-class dataset",
+        "data.yaml must list the classes under `names`",
+    ),
+    (
+        r"\.ya?ml '(\w+)' must be ([\w ]+), not (\w+)",
+        lambda found: f"`{found[1]}` in data.yaml must be {found[2]}, not {found[3]}",
+    ),
     (
         r"'names' length (\d+) and 'nc: (.+?)' must match",
         lambda found: (
@@ -59,7 +74,7 @@ ABOUT_THE_SET: tuple[tuple[str, Words], ...] = (
     ),
     (
         r"images not found, missing path '(.*?)'",
-        lambda found: f"the folder {found[1]} that data.yaml names does not exist",
+        lambda found: f"the folder {_short(found[1])} that data.yaml names does not exist",
     ),
     (r"'kpt_shape' in data\.yaml missing", "data.yaml needs `kpt_shape`, such as [17, 3]"),
     (
@@ -72,7 +87,12 @@ ABOUT_THE_SET: tuple[tuple[str, Words], ...] = (
     (r"no training images found", "the folder `train` holds no pictures"),
     (r"No labels found in (\S+)", "no picture of `train` has labels"),
     (r"Found no valid file for the classes (.*?)\.", lambda found: f"no pictures of {found[1]}"),
-    (r"No images found in|Error loading data from", "a folder of data.yaml holds no pictures"),
+    (r"No images found in \S+ or its sub", "there is no folder `train` with pictures"),
+    (
+        r"Error loading data from ([^\n]+)",
+        lambda found: f"the folder {_short(found[1])} holds no pictures",
+    ),
+    (r"No images found in", "a folder of data.yaml holds no pictures"),
     (r"No valid images found", "no picture can be trained on"),
 )
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from trainer.errors import DatasetInvalidError
+from trainer.names import LONE_SURROGATE
 
 # A description, not data; yaml of this size is parsed in no time whatever it holds.
 LONGEST_DATA_YAML = 1024 * 1024
@@ -130,6 +131,9 @@ def read_names(content: dict[str, Any]) -> list[str]:
         raise DatasetInvalidError(
             f"data.yaml says nc: {count} but names {len(names)} classes; they must agree."
         )
+    for name in names if isinstance(names, list) else names.values():
+        if LONE_SURROGATE.search(str(name)):
+            raise DatasetInvalidError(f"data.yaml names a class {name!a}, which is not text.")
     if isinstance(names, list):
         return [str(name) for name in names]
     numbered = {str(key).strip(): str(name) for key, name in names.items()}

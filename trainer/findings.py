@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
+
+from trainer.names import escaped
 
 Level: TypeAlias = Literal["error", "warning"]
 # Of one kind; who has 50,000 wrong lines needs to see some and the number.
@@ -44,7 +46,7 @@ class Findings:
         self.counts[kind] += 1
         kept = self.kept.setdefault(kind, [])
         if len(kept) < KEPT:
-            kept.append(finding)
+            kept.append(_shown(finding))
 
     def add_all(self, findings: Iterable[Finding]) -> None:
         """Count several."""
@@ -76,6 +78,11 @@ class Findings:
             "counts": {code: count for (_, code), count in self.counts.items()},
             "findings": [asdict(one) for level in LEVELS for one in self.of(level)],
         }
+
+
+def _shown(finding: Finding) -> Finding:
+    file = None if finding.file is None else escaped(finding.file)
+    return replace(finding, message=escaped(finding.message), file=file)
 
 
 LEVELS: tuple[Level, ...] = ("error", "warning")

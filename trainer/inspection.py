@@ -28,6 +28,7 @@ from trainer.errors import DatasetInvalidError
 from trainer.labels import TASKS, LabelRules, read_labels
 from trainer.layout import Split, clashes, label_of, walk_split
 from trainer.looking import Inspection, look_through, text_of
+from trainer.names import fault_of_name
 from trainer.unpack import unpack
 
 log = logging.getLogger(__name__)
@@ -162,15 +163,22 @@ def _about_files(inspection: Inspection, split: Split) -> None:
         inspection.doubt("labels_without_image", "there is no picture for these labels", label)
     for other in split.others:
         inspection.doubt("image_not_used", "pictures of this kind are not trained on", other)
+    _about_names(inspection, split)
+    for first, second in _sharing_labels(split.pictures):
+        inspection.doubt("labels_shared", f"the picture has the same labels as {first}", second)
+
+
+def _about_names(inspection: Inspection, split: Split) -> None:
+    for file in [*split.pictures, *sorted(split.labels)]:
+        if (fault := fault_of_name(file)) is not None:
+            inspection.refuse("name_broken", f"it {fault}", file)
     for first, second in clashes(split.pictures):
         inspection.doubt(
-            "case_clash",
-            f"the name differs from {first} only in capital letters; "
+            "name_clash",
+            f"the name differs from {first} only in capital letters or in how accents are stored; "
             "on Windows and macOS one replaces the other",
             second,
         )
-    for first, second in _sharing_labels(split.pictures):
-        inspection.doubt("labels_shared", f"the picture has the same labels as {first}", second)
 
 
 def _sharing_labels(pictures: list[str]) -> Iterator[tuple[str, str]]:
@@ -204,21 +212,20 @@ def _inspect_class_folders(inspection: Inspection, name: str, folder: Path) -> N
     there = sorted(one.name for one in folder.iterdir() if one.is_dir() and one.name[0] != ".")
     if name == "train":
         inspection.names = there
-    for one in there:
-        if name == "train" and not counts[one]:
+    for one in there if name == "train" else ():
+        if not counts[one]:
             inspection.refuse("class_empty", "the class's folder holds no pictures", prefix + one)
-        if one not in inspection.names:
-            inspection.refuse("class_unknown", "`train` has no folder of this class", prefix + one)
-    for one in inspection.names:
-        if one not in there:
+    for one in sorted(set(there) - set(inspection.names)):
+        inspection.refuse("class_unknown", "`train` has no folder of this class", prefix + one)
+    for number, one in enumerate(inspection.names):
+        if name != "train" and not counts[one]:
             inspection.doubt("class_missing", f"`{name}` has no pictures of the class {one!r}")
-        inspection.objects[inspection.names.index(one)] += counts[one]
+        inspection.objects[number] += counts[one]
     if not split.pictures:
         inspection.refuse("split", f"the folder {prefix[:-1]} holds no pictures")
     split.labels.clear()
     inspection.pictures[name] = len(split.pictures)
-    for first, second in clashes(split.pictures):
-        inspection.doubt("case_clash", f"the name differs from {first} only in capitals", second)
+    _about_names(inspection, split)
     look_through(inspection, split, None)
 
 

@@ -88,8 +88,9 @@ def read_labels(text: str, rules: LabelRules) -> Labels:
     labels.columns.update(widths)
     if not seen:
         labels.problems.append((None, EMPTY))
-    outlines = any(_is_polygon(width) for width in labels.columns if width != rules.pose_columns)
-    if rules.task == "detect" and BOX in labels.columns and outlines:
+    boxes = {BOX, rules.pose_columns}
+    outlines = any(_is_polygon(width) for width in labels.columns if width not in boxes)
+    if rules.task == "detect" and outlines and boxes & labels.columns.keys():
         labels.problems.append((None, MIXED))
     return labels
 
@@ -99,6 +100,7 @@ EMPTY: Problem = (
     "labels_empty",
     "the file is empty, so its picture is trained on as one that shows nothing",
 )
+BOX_EMPTY: Problem = ("warning", "box_empty", "the box has no width or no height")
 MIXED: Problem = (
     "error",
     "labels_mixed",
@@ -132,7 +134,9 @@ def _problem_of(columns: list[str], rules: LabelRules, objects: Counter[int]) ->
     objects[int(values[0])] += 1
     low, high = min(values[1:]), max(values[1:])
     if low < 0 or high > 1 or (low == 0 and len(values) == BOX):
-        return _coordinate_problem(values, rules)
+        problem = _coordinate_problem(values, rules)
+        if problem is not None:
+            return problem
     if rules.task == "obb" and len(values) != QUADRANGLE:
         return (
             "warning",
@@ -164,31 +168,66 @@ def _class_problem(written: str, value: float, rules: LabelRules) -> Problem | N
 
 
 def _coordinate_problem(values: list[float], rules: LabelRules) -> Problem | None:
+    """Call an error what makes ultralytics drop the picture; what it forgives is a warning."""
+    if rules.task == "pose":
+        return _pose_problem(values, rules)
+    if len(values) in {BOX, rules.pose_columns}:
+        return _box_problem(values[:BOX])
+    return _outline_problem(values)
+
+
+def _box_problem(values: list[float]) -> Problem | None:
     for place, value in enumerate(values[1:], 1):
-        if _is_visibility(place, rules, len(values)):
-            continue
-        if not -TOLERANCE <= value <= 1 + TOLERANCE or (place in {3, 4} and _negative(values)):
-            return "error", "coordinate_outside", _outside(place, value, values)
-    if len(values) != BOX or (values[3] > 0 and values[4] > 0):
-        return None
-    return "warning", "box_empty", "the box has no width or no height"
+        if _is_outside(value) or (place > 2 and value < 0):
+            return "error", "coordinate_outside", _outside(place, values, box=True)
+    return None if values[3] > 0 and values[4] > 0 else BOX_EMPTY
 
 
-def _is_visibility(place: int, rules: LabelRules, columns: int) -> bool:
-    """Return whether a column says if a keypoint is seen: 0, 1 or 2, and no coordinate."""
-    if rules.keypoints is None or rules.keypoints[1] != 3 or columns != rules.pose_columns:
+def _pose_problem(values: list[float], rules: LabelRules) -> Problem | None:
+    far = None
+    for place, value in enumerate(values[1:], 1):
+        low = value < (0 if place in {3, 4} else -TOLERANCE)
+        if _is_visibility(place, rules):
+            if low:
+                told = f"column {place + 1} is {value:g}; whether a keypoint is seen is 0, 1 or 2"
+                return "error", "coordinate_outside", told
+        elif low or (place >= BOX and value > 1 + TOLERANCE):
+            return "error", "coordinate_outside", _outside(place, values, box=place < BOX)
+        elif value > 1 + TOLERANCE:
+            far = far or place
+    if far is not None:
+        return "warning", "box_outside", _outside(far, values, box=True)
+    return None if values[3] > 0 and values[4] > 0 else BOX_EMPTY
+
+
+def _outline_problem(values: list[float]) -> Problem | None:
+    """An outline may leave the picture as long as the box around it does not."""
+    sides = [(min(side), max(side)) for side in (values[1::2], values[2::2])]
+    box = [number for low, high in sides for number in ((low + high) / 2, high - low)]
+    place = max(range(1, len(values)), key=lambda one: abs(values[one] - 0.5))
+    if any(map(_is_outside, box)):
+        return "error", "coordinate_outside", _outside(place, values)
+    if _is_outside(values[place]):
+        told = f"column {place + 1} is {values[place]:g}, which is outside the picture"
+        return "warning", "outline_outside", told
+    return None
+
+
+def _is_outside(value: float) -> bool:
+    return not -TOLERANCE <= value <= 1 + TOLERANCE
+
+
+def _is_visibility(place: int, rules: LabelRules) -> bool:
+    """Return whether a column says if a keypoint is seen, and is no coordinate."""
+    if rules.keypoints is None or rules.keypoints[1] != 3:
         return False
-    return place > 4 and (place - BOX) % 3 == 2
+    return place >= BOX and (place - BOX) % 3 == 2
 
 
-def _negative(values: list[float]) -> bool:
-    return len(values) == BOX and min(values[3:5]) < 0
-
-
-def _outside(place: int, value: float, values: list[float]) -> str:
-    what = BOX_NUMBERS[place - 1] if len(values) == BOX else f"column {place + 1}"
+def _outside(place: int, values: list[float], *, box: bool = False) -> str:
+    what = BOX_NUMBERS[place - 1] if box else f"column {place + 1}"
     pixels = " (are these pixels?)" if max(values[1:]) > 2 else ""
     return (
-        f"{what} is {value:g}; it must be between 0 and 1, "
+        f"{what} is {values[place]:g}; it must be between 0 and 1, "
         f"a share of the picture's width or height{pixels}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,10 +81,11 @@ def walk(root: Path, below: str) -> Iterator[str]:
 
 
 def clashes(files: list[str]) -> Iterator[tuple[str, str]]:
-    """Return pairs of names that differ only in capital letters."""
+    """Return pairs of names that Windows or macOS takes for one."""
     seen: dict[str, str] = {}
     for file in files:
-        first = seen.setdefault(file.casefold(), file)
+        name = file if file.isascii() else unicodedata.normalize("NFC", file)
+        first = seen.setdefault(name.casefold(), file)
         if first != file:
             yield first, file
 

@@ -17,6 +17,7 @@ from trainer.unpack import MOST_BYTES, MOST_FILES, is_unwanted, refuse_files_as_
 FORMAT = "epochlog-dataset/1"
 # A thousand bytes for each of the files that a manifest may list at most, and some.
 LONGEST_MANIFEST = 1024 * 1024 * 1024
+LONGEST_VERSION = 100
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ENTRY = "manifest's path"
 
@@ -63,13 +64,21 @@ def read_manifest(file: Path, dataset_id: str) -> Manifest:
         raise DatasetInvalidError(
             f"The data set's manifest is of the format {said!r}; this trainer reads {FORMAT!r}."
         )
-    version, files = content.get("version"), content.get("files")
-    if not isinstance(version, int | str) or not isinstance(files, list) or not files:
+    version, files = _version(content.get("version")), content.get("files")
+    if version is None or not isinstance(files, list) or not files:
         raise DatasetInvalidError("The data set's manifest needs a `version` and some `files`.")
     metadata = content.get("metadata")
     return Manifest(
         version, _entries(files, dataset_id), metadata if isinstance(metadata, dict) else {}
     )
+
+
+def _version(value: Any) -> int | str | None:
+    """Return a number or a short name, which goes into the log as it is; None for anything else."""
+    if isinstance(value, str) and len(value) <= LONGEST_VERSION:
+        return value
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    return value if is_number else None
 
 
 def _entries(files: list[Any], dataset_id: str) -> tuple[Entry, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from trainer.errors import DatasetInvalidError
+from trainer.names import fault_of_name
 
 CHUNK = 1024 * 1024
 # Ten times the files of the largest public detection sets; beyond, the file system suffers first.
@@ -93,15 +94,10 @@ def is_unwanted(place: PurePosixPath) -> bool:
 
 def safe_place(name: str, what: str = "zip entry") -> PurePosixPath:
     """Return an entry's place below the root, or refuse its name."""
-    parts = [part for part in name.split("/") if part not in {"", "."}]
-    drive = len(name) > 1 and name[1] == ":"
-    if name.startswith("/") or drive or "\\" in name or ".." in parts or not parts:
-        raise DatasetInvalidError(
-            f"The {what} {name!r} points outside the data set; plain relative names are wanted."
-        )
-    if not name.isprintable():
-        raise DatasetInvalidError(f"The {what} {name!r} has control characters in its name.")
-    return PurePosixPath(*parts)
+    fault = fault_of_name(name)
+    if fault is not None:
+        raise DatasetInvalidError(f"The {what} {name!r} {fault}.")
+    return PurePosixPath(*(part for part in name.split("/") if part not in {"", "."}))
 
 
 def refuse_special(entry: zipfile.ZipInfo) -> None:

@@ -56,9 +56,9 @@ class Launcher:
             wanted = "select distinct run_uuid, step from metrics where key = 'mAP50' order by step"
             return tracked.execute(wanted).fetchall()
 
-    def add_shapes(self) -> None:
+    def add_shapes(self, images: int = 16) -> None:
         (self.bucket / "datasets").mkdir(parents=True)
-        write_shapes(self.bucket / "datasets" / "shapes.zip", images=16, seed=0, size=64)
+        write_shapes(self.bucket / "datasets" / "shapes.zip", images=images, seed=0, size=64)
 
     def add_zip(self, **entries: str) -> None:
         (self.bucket / "datasets").mkdir(parents=True)

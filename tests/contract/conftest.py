@@ -15,8 +15,10 @@ import pytest
 from tests.cutting_proxy import CuttingProxy
 from tests.processes import ServiceProcess
 from tests.s3 import KEY, SECRET, s3_server
-from tests.storages import BUCKET
+from tests.storages import BUCKET, by_addresses, by_keys
 from trainer import backoff
+from trainer.local_storage import LocalStorage
+from trainer.storage import Storage
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,18 @@ def service(line: CuttingProxy) -> Iterator[Any]:
         )
         url = f"{process.url}/v1/jobs/{job['id']}"
         yield SimpleNamespace(process=process, job=job, url=url, token=job["callback_token"])
+
+
+@pytest.fixture(params=["local", "keys", "presigned"])
+def storage(request: pytest.FixtureRequest, buckets: Path) -> Storage:
+    """Every storage of the trainer, one after the other."""
+    match request.param:
+        case "local":
+            return LocalStorage(buckets / BUCKET)
+        case "keys":
+            return by_keys(request.getfixturevalue("line"))
+        case _:
+            return by_addresses(request.getfixturevalue("service"))
 
 
 @pytest.fixture

@@ -28,17 +28,6 @@ from trainer.storage import Storage
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
-@pytest.fixture(params=["local", "keys", "presigned"])
-def storage(request: pytest.FixtureRequest, buckets: Path) -> Storage:
-    match request.param:
-        case "local":
-            return LocalStorage(buckets / BUCKET)
-        case "keys":
-            return by_keys(request.getfixturevalue("line"))
-        case _:
-            return by_addresses(request.getfixturevalue("service"))
-
-
 @pytest.fixture(params=["keys", "presigned"])
 def remote(request: pytest.FixtureRequest) -> Storage:
     if request.param == "keys":

@@ -95,6 +95,7 @@ def test_the_trainer_gets_the_variables_that_were_decided_on() -> None:
         optional = {"name": "r2-credentials", "key": name, "optional": True}
         decided[f"R2_{name.upper()}"] = {"secretKeyRef": optional}
     younger = {"ATTEMPT": "1", "BUCKET": "runs", "HEARTBEAT_SECONDS": "30", "GRACE_SECONDS": "110"}
+    younger |= {"DATASET_CACHE_BYTES": "0"}
     assert variables == decided | younger | {"WORK_DIR": "/work", "HOME": "/tmp"}  # noqa: S108
 
 
