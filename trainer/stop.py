@@ -10,6 +10,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -22,6 +24,7 @@ EXIT_CODE = 143
 GRACE_SECONDS = 25.0
 # Of these, the last ones are for a last word where the main thread has not come to it.
 LAST_WORD_SECONDS = 4.0
+ASKING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -40,11 +43,13 @@ class Stop:
         self.cancelled = False
         self.terminated = False
         self.abandoned = False
+        self._signalled = False
         self._holding = False
         self._claimed = False
         self._claiming = threading.Lock()
         self._process = os.getpid()
         self._asked, self._ask = os.pipe()
+        os.set_blocking(self._ask, False)
 
     @property
     def wanted(self) -> bool:
@@ -67,8 +72,12 @@ class Stop:
 
     def listen(self, leave: Callable[[], NoReturn]) -> None:
         """Take SIGTERM and SIGINT; `leave` is called, in another thread, to end the process."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        # A handler only runs once the main thread is back in Python, which it never is while a
+        # driver or a dead mount holds it. The signal's number is written to the pipe at once.
+        signal.set_wakeup_fd(self._ask, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=partial(signal.set_wakeup_fd, -1))
+        for number in ASKING:
+            signal.signal(number, self._on_signal)
         threading.Thread(target=self._attend, args=(leave,), name="stop", daemon=True).start()
 
     def hear(self, directive: str) -> None:
@@ -82,7 +91,7 @@ class Stop:
             log.warning("the service says that this attempt no longer counts; ending at once")
             self.abandoned = True
         self._begin_grace()
-        os.write(self._ask, b".")
+        self._wake()
 
     def hold(self) -> None:
         """From here on there is something to keep: only `check` ends the training."""
@@ -107,13 +116,21 @@ class Stop:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # A data loader's worker inherits this handler; and who asks twice does not want to wait.
-        if self.terminated or os.getpid() != self._process:
+        if self._signalled or os.getpid() != self._process:
             os._exit(EXIT_CODE)
-        self.terminated = True
-        self._begin_grace()
+        self._signalled = True
+        self._terminate()
         # Nothing here may take a lock (as logging does): the main thread may be holding it.
         os.write(1, f"{signal.Signals(number).name}: the trainer is asked to end\n".encode())
-        os.write(self._ask, b".")
+        self._wake()
+
+    def _terminate(self) -> None:
+        self.terminated = True
+        self._begin_grace()
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # full: it will wake up all the same
+            os.write(self._ask, b"\0")
 
     def _begin_grace(self) -> None:
         if self.wanted and self._deadline == math.inf:
@@ -121,7 +138,8 @@ class Stop:
 
     def _attend(self, leave: Callable[[], NoReturn]) -> None:
         while True:
-            self._wait()
+            if self._wait() in ASKING:
+                self._terminate()
             late = self.left(self._last_word) <= 0
             at_once = self.abandoned or (self.wanted and not self._holding)
             if (at_once or late) and self.claim():
@@ -129,11 +147,10 @@ class Stop:
             if late:
                 return  # the main thread has come to the end, and will say it
 
-    def _wait(self) -> None:
-        """Return when somebody asks for something, or the grace is almost over."""
+    def _wait(self) -> int:
+        """Return when somebody asks for something, or the grace is almost over: by which signal."""
         left = self.left(self._last_word)
         ready, _, _ = select.select(
             [self._asked], [], [], None if left == math.inf else max(0, left)
         )
-        if ready:
-            os.read(self._asked, 1)
+        return os.read(self._asked, 1)[0] if ready else 0
