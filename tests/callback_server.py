@@ -38,6 +38,8 @@ class CallbackServer:
     expired: bool = False
     # What an expired token is exchanged for; without it nobody gets a newer one.
     exchange: str | None = None
+    # Whether what it is exchanged for has expired, too: a second replica's clock is ahead.
+    still_expired: bool = False
     # Tokens of other attempts, which are taken and told to stop.
     older_tokens: frozenset[str] = frozenset()
     # Whether it has the route `GET /v1/jobs/{id}/resume`, as an older service has not.
@@ -108,7 +110,9 @@ class CallbackServer:
         self.requests.append("renew")
         if self.exchange is None:
             return problem(401, "token_expired")
-        self.token, self.exchange, self.expired = self.exchange, None, False
+        self.token = self.exchange
+        if not self.still_expired:
+            self.exchange, self.expired = None, False
         return web.json_response({"callback_token": self.token, "attempt": 1})
 
     async def _resume(self, request: web.Request) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,11 @@ class Journal:
             self._note("last_seq", str(self.last_seq))
         self._subtract(gone)
 
-    def thin(self, most: int, after: int) -> list[int]:
-        """Drop the oldest timed heartbeats behind a number; return theirs. Raises JournalError."""
+    def thin(self, most: int, after: int, facts: Callable[[list[int]], dict[str, str]]) -> None:
+        """Drop the oldest timed heartbeats behind a number, and keep what follows from theirs.
+
+        Raises JournalError.
+        """
         with self._transaction():
             gone = self._rows(
                 "delete from callbacks where seq in (select seq from callbacks where timed"
@@ -96,8 +99,9 @@ class Journal:
                 after,
                 most,
             )
+            for name, value in facts(sorted(seq for _, seq in gone)).items():
+                self._note(name, value)
         self._subtract(gone)
-        return sorted(seq for _, seq in gone)
 
     def fact(self, name: str) -> str | None:
         """Return what was noted under a name. Raises JournalError."""

@@ -77,7 +77,7 @@ class Leftovers:
         outbox = Outbox(journal)
         bearer = Bearer(self._url, token, lambda newer: outbox.note(token=newer))
         # What the service directs is for the attempt that is over.
-        sender = Sender(self._url, bearer, outbox, lambda _directive: None)
+        sender = Sender(self._url, bearer, outbox, lambda _directive: None, insists=False)
         self._under_way.append((outbox, sender))
         if self._closed:
             outbox.close()
