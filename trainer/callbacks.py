@@ -60,7 +60,7 @@ class Callbacks:
     def done(self, body: dict[str, Any], *, patience: float) -> bool:
         """Say how it ended, last of all, and return whether the service has it."""
         self.say(("done", body, False))
-        self._sender.wake()
+        self._sender.conclude()
         self._outbox.wait_until_empty(patience)
         return self._sender.done_delivered
 

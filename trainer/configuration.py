@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,14 +33,25 @@ class StorageKeys:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """One attempt of one job, as its launcher described it."""
+class Caller:
+    """Who calls back: what any training needs to report, whatever it trains with."""
 
     job_id: int
     attempt: int
     trace_id: str
     base_url: str
     token: str = field(repr=False)
+    resume_from: str | None
+    heartbeat_seconds: float
+    grace_seconds: float
+    outbox_dir: Path
+    """Where callbacks wait that are not delivered yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration(Caller):
+    """One attempt of one job, as its launcher described it."""
+
     storage_type: str
     storage_access: str
     storage_endpoint: str | None
@@ -51,27 +62,33 @@ class Configuration:
     epochs: int
     imgsz: int
     batch: int
-    resume_from: str | None
     mlflow_uri: str | None
-    heartbeat_seconds: float
-    grace_seconds: float
     train_params: str
     work_dir: Path | None
-    outbox_dir: Path
-    """Where callbacks wait that are not delivered yet."""
     dataset_check: str = "errors"
     dataset_cache_dir: Path | None = None
     dataset_cache_bytes: int = CACHE_BYTES
 
 
-def read_configuration(environment: Mapping[str, str]) -> Configuration:
-    """Return the attempt, or raise ConfigurationError naming the first variable that is wrong."""
-    return Configuration(
+def read_caller(environment: Mapping[str, str]) -> Caller:
+    """Return who calls back; raises ConfigurationError as `read_configuration` does."""
+    return Caller(
         job_id=_whole(environment, "JOB_ID", smallest=1),
         attempt=_whole(environment, "ATTEMPT", smallest=1),
         trace_id=_trace_id(environment),
         base_url=_base_url(environment),
         token=_text(environment, "CALLBACK_TOKEN"),
+        resume_from=_optional(environment, "RESUME_FROM"),
+        heartbeat_seconds=_seconds(environment, "HEARTBEAT_SECONDS", default=30),
+        grace_seconds=_seconds(environment, "GRACE_SECONDS", default=GRACE_SECONDS),
+        outbox_dir=outbox_dir(environment),
+    )
+
+
+def read_configuration(environment: Mapping[str, str]) -> Configuration:
+    """Return the attempt, or raise ConfigurationError naming the first variable that is wrong."""
+    return Configuration(
+        **asdict(read_caller(environment)),
         storage_type=_storage_type(environment),
         storage_access=_storage_access(environment),
         storage_endpoint=_storage_endpoint(environment),
@@ -82,13 +99,9 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         epochs=_whole(environment, "EPOCHS", smallest=1),
         imgsz=_whole(environment, "IMGSZ", smallest=SMALLEST_IMAGE, default=640),
         batch=_batch(environment),
-        resume_from=_optional(environment, "RESUME_FROM"),
         mlflow_uri=_optional(environment, "MLFLOW_TRACKING_URI"),
-        heartbeat_seconds=_seconds(environment, "HEARTBEAT_SECONDS", default=30),
-        grace_seconds=_seconds(environment, "GRACE_SECONDS", default=GRACE_SECONDS),
         train_params=_optional(environment, "TRAIN_PARAMS") or "{}",
         work_dir=_folder(environment, "WORK_DIR"),
-        outbox_dir=outbox_dir(environment),
         dataset_check=_dataset_check(environment),
         dataset_cache_dir=_folder(environment, "DATASET_CACHE_DIR"),
         dataset_cache_bytes=_whole(

@@ -83,6 +83,10 @@ class DiskFullError(TrainerError):
     code = "disk_full"
 
 
+class NotHeardError(Exception):
+    """The service did not take the result."""
+
+
 class ResumeError(Exception):
     """The checkpoint cannot be continued; the message says why."""
 

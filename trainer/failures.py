@@ -38,16 +38,10 @@ SECRET_LOOKS = re.compile(
 
 def explain(error: Exception) -> Exception:
     """Return the error under our stable code, or itself where we know no better."""
-    if isinstance(error, TrainerError | ImportError):
-        return error
+    known = explain_machine(error)
+    if known is not error or isinstance(error, TrainerError | ImportError):
+        return known
     text = str(error)
-    lower = text.lower()
-    if _is_shared_memory(lower):
-        return OutOfMemoryError(f"A data loader ran out of memory: {brief(error)}")
-    if any(map(_is_full_disk, causes(error))):
-        return DiskFullError(f"A disk is full: {brief(error)}")
-    if isinstance(error, MemoryError) or "out of memory" in lower:
-        return OutOfMemoryError(f"The device ran out of memory: {brief(error)}")
     if isinstance(error, NotImplementedError):
         return ParamsInvalidError(f"Ultralytics cannot do that: {brief(error)}")
     if "BatchNorm" in text or "more than 1 value per channel" in text:
@@ -58,6 +52,20 @@ def explain(error: Exception) -> Exception:
         return DatasetInvalidError(f"Ultralytics refuses the data set: {brief(error)}")
     if "NaN" in text:
         return NanLossError(f"The loss is no longer a finite number: {brief(error)}")
+    return error
+
+
+def explain_machine(error: Exception) -> Exception:
+    """Return the error under our code where the machine is at fault, whatever it trains with."""
+    if isinstance(error, TrainerError | ImportError):
+        return error
+    lower = str(error).lower()
+    if _is_shared_memory(lower):
+        return OutOfMemoryError(f"A data loader ran out of memory: {brief(error)}")
+    if any(map(_is_full_disk, causes(error))):
+        return DiskFullError(f"A disk is full: {brief(error)}")
+    if isinstance(error, MemoryError) or "out of memory" in lower:
+        return OutOfMemoryError(f"The device ran out of memory: {brief(error)}")
     return error
 
 
@@ -74,10 +82,14 @@ def full_disks_named() -> Iterator[None]:
 
 def code_of(error: BaseException) -> str:
     """Return the stable code of an error."""
-    known = explain(error) if isinstance(error, Exception) else error
-    if isinstance(known, TrainerError):
-        return known.code
-    return "not_installed" if isinstance(known, ImportError) else "error"
+    return own_code(explain(error) if isinstance(error, Exception) else error)
+
+
+def own_code(error: BaseException) -> str:
+    """Return the stable code of an error that is explained already."""
+    if isinstance(error, TrainerError):
+        return error.code
+    return "not_installed" if isinstance(error, ImportError) else "error"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -98,11 +110,13 @@ def brief(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def evidence(error: BaseException, secrets: Iterable[str]) -> dict[str, Any]:
+def evidence(
+    error: BaseException, secrets: Iterable[str], code: str | None = None
+) -> dict[str, Any]:
     """Return what the event `traceback` says: where it happened, without anybody's secrets."""
     text = redact("".join(traceback.TracebackException.from_exception(error).format()), secrets)
     return {
-        "code": code_of(error),
+        "code": code or code_of(error),
         "exception": type(error).__name__,
         "lines": newest_lines([line[:LONGEST_LINE] for line in text.splitlines()]),
     }

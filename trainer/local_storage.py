@@ -26,7 +26,7 @@ class LocalStorage:
 
     def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
         """Copy what a file:// URI names."""
-        return self._copy_in(_path_of(uri), target, sha256)
+        return self._copy_in(path_of(uri), target, sha256)
 
     def store(self, source: Path, key: str) -> Stored:
         """Write a file under a key, by way of a temporary name beside it."""
@@ -59,7 +59,8 @@ def copy_whole(source: Path, target: Path, sha256: str | None = None) -> tuple[s
     return digest, size
 
 
-def _path_of(uri: str) -> Path:
+def path_of(uri: str) -> Path:
+    """Return the file that a file:// URI names."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         raise ObjectMissingError(f"Local storage cannot read {uri}; it needs file:///… .")

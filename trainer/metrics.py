@@ -22,6 +22,13 @@ def tidy_name(name: str) -> str:
 
 def tidy(raw: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
     """Return the finite metrics under tidy names, and the names of the others (JSON has no NaN)."""
-    numbers = {tidy_name(name): float(value) for name, value in raw.items()}
+    numbers = {tidy_name(name): _number(name, value) for name, value in raw.items()}
     finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
     return finite, sorted(numbers.keys() - finite.keys())
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor of several
+        raise ValueError(f"The metric {name} must be one number, not {value!r:.100}.") from error

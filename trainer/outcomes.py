@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
 from trainer.errors import TrainerError
-from trainer.failures import brief, code_of, explain, redact
+from trainer.failures import brief, explain, own_code, redact
 
 LONGEST_MESSAGE = 2000
 
@@ -47,13 +48,13 @@ class Left:
 Outcome: TypeAlias = Succeeded | Failed | Left
 
 
-def failed(error: Exception) -> Failed:
-    """Return what an exception means for the job."""
+def failed(error: Exception, explain: Callable[[Exception], Exception] = explain) -> Failed:
+    """Return what an exception means for the job; `explain` knows whose words it may be in."""
     known = explain(error)
     if isinstance(known, TrainerError):
         return Failed(known.code, str(known), known.retryable, error)
     message = f"{type(error).__name__}: {brief(error)}"
-    return Failed(code_of(error), message, not isinstance(error, ImportError), error)
+    return Failed(own_code(known), message, not isinstance(error, ImportError), error)
 
 
 def done_body(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -15,11 +16,15 @@ import requests
 from trainer.answers import Delivered
 from trainer.backoff import delay
 from trainer.bearer import Bearer
+from trainer.callbacks import Callbacks
+from trainer.local_storage import path_of
 from trainer.uploads import Best
 
 log = logging.getLogger(__name__)
 
 ASKING_PATIENCE = 20.0
+# How long an attempt waits for the service to hear what earlier ones could not say.
+LEFTOVERS_PATIENCE = 10.0
 CONNECT_SECONDS = 5
 READ_SECONDS = 10
 
@@ -32,6 +37,11 @@ class Checkpoint:
     sha256: str | None = None
     epoch: int | None = None
     best: Best | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies on this machine; raises ObjectMissingError where it is no file:// URI."""
+        return path_of(self.uri)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +109,13 @@ class Question:
             allow_redirects=False,
         )
         return response.status_code, response.json() if response.status_code == 200 else None
+
+
+def ask_past(callbacks: Callbacks, resume_from: str | None) -> Past:
+    """Return where earlier attempts of this job ended, once all that they said is known."""
+    callbacks.settle_past(LEFTOVERS_PATIENCE)
+    question = Question(callbacks.job_url, callbacks.bearer)
+    return (question.ask() or Past()).and_from(resume_from)
 
 
 def read_past(content: Mapping[str, Any]) -> Past:

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,13 +19,13 @@ from trainer.configuration import Configuration
 from trainer.dataset import obtain_dataset, ready_dataset
 from trainer.dataset_cache import DatasetCache, default_folder
 from trainer.errors import DatasetInvalidError, Interrupted
-from trainer.failures import evidence, secrets_in
 from trainer.findings import LEVELS
 from trainer.inspection import inspect
+from trainer.last_word import LAST_SECOND, decided, hear_out, say_done
 from trainer.offline import offline_environment
-from trainer.outcomes import Failed, Left, Outcome, Succeeded, done_body, failed
+from trainer.outcomes import Failed, Left, Outcome, Succeeded, failed
 from trainer.params import read_params, resolve_model
-from trainer.past import Past, Question
+from trainer.past import Past, ask_past
 from trainer.plan import Plan, task_named
 from trainer.progress import Heart
 from trainer.recorder import Recorder
@@ -36,24 +35,17 @@ from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
 from trainer.telemetry import Telemetry
 from trainer.tracking import Tracking, default_uri
-from trainer.uploads import OutOfTimeError, Uploads, patiently, until
+from trainer.uploads import Uploads, until
 
 log = logging.getLogger(__name__)
 
-# How long the last word is repeated to a service that does not answer.
-DONE_PATIENCE = 600.0
 # How long MLflow may take to end; less where somebody waits for us to go.
 TRACKING_PATIENCE = 60.0
 TRACKING_PATIENCE_STOPPED = 5.0
 # How long a failed training may still store what it has reached.
 RESCUE_PATIENCE = 60.0
-# Of the grace, what is kept for the last callbacks, and for the end of the process.
+# Of the grace, what is kept for the last callbacks.
 LAST_WORDS_SECONDS = 6.0
-LAST_SECOND = 1.0
-# How long an attempt waits for the service to hear what earlier ones could not say.
-LEFTOVERS_PATIENCE = 10.0
-# A cancel is often said in the answer to what we have just sent: hear it before the last word.
-HEARING_PATIENCE = 3.0
 LONGEST_MESSAGE = 2000
 MOST_FINDINGS = 10
 # What an earlier process of the same attempt may have left, and this one makes anew.
@@ -143,16 +135,13 @@ class Attempt:
         ended = self._rescued(ended)
         run_id = self.tracking.run_id
         if isinstance(ended, Left):
-            self.callbacks.flush(self._at_most(HEARING_PATIENCE))
+            hear_out(self.callbacks, self.stop)
         else:
             status = "FINISHED" if isinstance(ended, Succeeded) else "FAILED"
             run_id = self.tracking.finish(status, self._at_most(TRACKING_PATIENCE))
-        if not self.stop.claim():
-            threading.Event().wait()  # another thread is ending the process
-        if self.stop.outranks_success and not isinstance(ended, Left):
-            ended = Left(ended.artifacts)
+        ended = decided(ended, self.stop)
         self.heart.stop()
-        heard = self._say_done(ended, run_id)
+        heard = say_done(self.callbacks, self.stop, ended, run_id)
         if isinstance(ended, Left):
             self.callbacks.close()  # whatever else goes wrong now, `done` was the last word
             self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
@@ -163,8 +152,8 @@ class Attempt:
         """End the process without its main thread: there is nothing to keep, or no time for it."""
         self.heart.stop()
         if not self.stop.abandoned:
-            self.callbacks.flush(self._at_most(HEARING_PATIENCE))
-            self._say_done(Left(), self.tracking.run_id)
+            hear_out(self.callbacks, self.stop)
+            say_done(self.callbacks, self.stop, Left(), self.tracking.run_id)
         self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
         clean(self.work, made_up=self.configuration.work_dir is None)
         self.exit_with(EXIT_CODE)
@@ -181,21 +170,6 @@ class Attempt:
     def _at_most(self, seconds: float) -> float:
         """Return so many seconds, or what is left of the grace of whoever asked us to end."""
         return max(0.0, min(seconds, self.stop.left(LAST_SECOND)))
-
-    def _say_done(self, ended: Outcome, run_id: str | None) -> bool:
-        secrets = secrets_in(os.environ)
-        if isinstance(ended, Failed) and ended.error is not None:
-            self.callbacks.event("traceback", **evidence(ended.error, secrets))
-        body = done_body(ended, run_id, told=self.stop.code, secrets=secrets)
-        log.info("done: %s %s", body["status"], body.get("error", ""))
-        left = until(DONE_PATIENCE, lambda: self.stop.left(LAST_SECOND))
-        try:
-            heard = patiently(lambda: self.callbacks.done(body, patience=DONE_PATIENCE), left)
-        except OutOfTimeError:
-            heard = False
-        if not heard:
-            log.error("the service never took the result")
-        return heard
 
     def _uploads(self, storage: Storage) -> Uploads:
         attempt = self.configuration.attempt
@@ -269,9 +243,7 @@ class Attempt:
         configuration = self.configuration
         if configuration.attempt == 1 and configuration.resume_from is None:
             return Past()
-        self.callbacks.settle_past(LEFTOVERS_PATIENCE)
-        question = Question(self.callbacks.job_url, self.callbacks.bearer)
-        return (question.ask() or Past()).and_from(configuration.resume_from)
+        return ask_past(self.callbacks, configuration.resume_from)
 
     def _resume(
         self, train: ModuleType, plan: Plan, recorder: Recorder, ground: Ground

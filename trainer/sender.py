@@ -38,7 +38,7 @@ class Sender:
     ) -> None:
         """Take the job's address, whose word it is, and whom to tell the directives.
 
-        One that does not insist closes the outbox where its token is refused.
+        One that does not insist closes the outbox where its token is refused: what it holds stays.
         """
         self._url = job_url
         self._outbox = outbox
@@ -64,6 +64,11 @@ class Sender:
     def wake(self) -> None:
         """End the pause before the next try."""
         self._awake.set()
+
+    def conclude(self) -> None:
+        """Send the last word at once; who is not let in now does not insist any more."""
+        self._insists = False
+        self.wake()
 
     def _deliver(self, batch: list[Item]) -> None:
         tries = renewals = denials = 0

@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trainer.errors import Interrupted
 
@@ -24,7 +23,7 @@ EXIT_CODE = 143
 GRACE_SECONDS = 25.0
 # Of these, the last ones are for a last word where the main thread has not come to it.
 LAST_WORD_SECONDS = 4.0
-ASKING = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
@@ -35,9 +34,14 @@ class Stop:
     the main thread looks here at each batch's end.
     """
 
-    def __init__(self, grace: float = GRACE_SECONDS) -> None:
-        """Start with nobody asking; who asks will wait for the grace."""
+    def __init__(self, grace: float = GRACE_SECONDS, *, at_once: bool = True) -> None:
+        """Start with nobody asking; who asks will wait for the grace.
+
+        `at_once` is whether an attempt that no longer counts ends even where there is something
+        to keep.
+        """
         self._grace = grace
+        self._at_once = at_once
         self._last_word = min(LAST_WORD_SECONDS, grace / 4)
         self._deadline = math.inf
         self.cancelled = False
@@ -47,6 +51,8 @@ class Stop:
         self._holding = False
         self._claimed = False
         self._claiming = threading.Lock()
+        self._closed = False
+        self._before: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
         self._asked, self._ask = os.pipe()
         os.set_blocking(self._ask, False)
@@ -72,13 +78,20 @@ class Stop:
 
     def listen(self, leave: Callable[[], NoReturn]) -> None:
         """Take SIGTERM and SIGINT; `leave` is called, in another thread, to end the process."""
-        # A handler only runs once the main thread is back in Python, which it never is while a
-        # driver or a dead mount holds it. The signal's number is written to the pipe at once.
-        signal.set_wakeup_fd(self._ask, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=partial(signal.set_wakeup_fd, -1))
-        for number in ASKING:
-            signal.signal(number, self._on_signal)
+        if threading.current_thread() is threading.main_thread():
+            self._prick_up_ears()
+        else:
+            log.warning("only the main thread can take signals: SIGTERM will end it unheard")
         threading.Thread(target=self._attend, args=(leave,), name="stop", daemon=True).start()
+
+    def close(self) -> None:
+        """Hear nothing more, and give the signals back to whoever took them before."""
+        self._closed = True
+        if self._before:
+            self._let_go_of_wakeups()
+        for number, handler in self._before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        self._wake()
 
     def hear(self, directive: str) -> None:
         """Take a directive of the service."""
@@ -114,6 +127,21 @@ class Stop:
         """Whether the end is decided, so that nothing more need be kept."""
         return self._claimed
 
+    def _prick_up_ears(self) -> None:
+        self._before = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
+        # A handler only runs once the main thread is back in Python, which it never is while a
+        # driver or a dead mount holds it. The signal's number is written to the pipe at once.
+        taken = signal.set_wakeup_fd(self._ask, warn_on_full_buffer=False)
+        if taken != -1:
+            signal.set_wakeup_fd(taken)  # an event loop of the script's own needs it
+        # What a data loader's worker is told, it alone is told.
+        os.register_at_fork(after_in_child=self._let_go_of_wakeups)
+
+    def _let_go_of_wakeups(self) -> None:
+        taken = signal.set_wakeup_fd(-1)
+        if taken != self._ask:
+            signal.set_wakeup_fd(taken)
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         # A data loader's worker inherits this handler; and who asks twice does not want to wait.
         if self._signalled or os.getpid() != self._process:
@@ -138,10 +166,13 @@ class Stop:
 
     def _attend(self, leave: Callable[[], NoReturn]) -> None:
         while True:
-            if self._wait() in ASKING:
+            by_signal = self._wait() in SIGNALS
+            if self._closed:
+                return
+            if by_signal:
                 self._terminate()
             late = self.left(self._last_word) <= 0
-            at_once = self.abandoned or (self.wanted and not self._holding)
+            at_once = (self.abandoned and self._at_once) or (self.wanted and not self._holding)
             if (at_once or late) and self.claim():
                 leave()
             if late:

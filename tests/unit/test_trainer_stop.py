@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from trainer.stop import Stop
 
 DEEP = """
 import hashlib, os
@@ -82,3 +85,19 @@ def test_a_signal_to_a_worker_ends_the_worker_alone() -> None:
         process.stdin.flush()
         assert process.stdout.readline() == "143 0\n"
     assert process.returncode == 0
+
+
+def test_an_event_loops_own_wakeups_stay_its_own() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+    stop = Stop()
+    try:
+        stop.listen(lambda: os._exit(1))
+        assert signal.set_wakeup_fd(writer) == writer
+        stop.close()
+        assert signal.set_wakeup_fd(before) == writer
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
