@@ -37,6 +37,8 @@ def main() -> int:
     except ConfigurationError as error:
         _complain(str(error))
         return WRONG_USAGE
+    stop = Stop(configuration.grace_seconds)
+    stop.catch()  # the kernel drops what the first process of a container does not take
     from trainer.run import run  # noqa: PLC0415 - only here is it sure that it can be imported
 
     stamper = logs.start(configuration.trace_id)
@@ -47,7 +49,7 @@ def main() -> int:
         os._exit(code)
 
     try:
-        leave(run(configuration, Stop(configuration.grace_seconds), leave))
+        leave(run(configuration, stop, leave))
     except Exception:
         log.exception("the trainer itself failed")
         leave(1)

@@ -76,12 +76,24 @@ class Stop:
         """Return the seconds until the grace is over, less those kept for something else."""
         return self._deadline - reserve - time.monotonic()
 
+    def catch(self) -> None:
+        """Take SIGTERM and SIGINT, and keep in mind that they came; nobody acts on it yet."""
+        if threading.current_thread() is not threading.main_thread():
+            log.warning("only the main thread can take signals: SIGTERM will end it unheard")
+            return
+        self._before = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
+        # A handler only runs once the main thread is back in Python, which it never is while a
+        # driver or a dead mount holds it. The signal's number is written to the pipe at once.
+        taken = signal.set_wakeup_fd(self._ask, warn_on_full_buffer=False)
+        if taken != -1:
+            signal.set_wakeup_fd(taken)  # an event loop of the script's own needs it
+        # What a data loader's worker is told, it alone is told.
+        os.register_at_fork(after_in_child=self._let_go_of_wakeups)
+
     def listen(self, leave: Callable[[], NoReturn]) -> None:
         """Take SIGTERM and SIGINT; `leave` is called, in another thread, to end the process."""
-        if threading.current_thread() is threading.main_thread():
-            self._prick_up_ears()
-        else:
-            log.warning("only the main thread can take signals: SIGTERM will end it unheard")
+        if not self._before:
+            self.catch()
         threading.Thread(target=self._attend, args=(leave,), name="stop", daemon=True).start()
 
     def close(self) -> None:
@@ -126,16 +138,6 @@ class Stop:
     def claimed(self) -> bool:
         """Whether the end is decided, so that nothing more need be kept."""
         return self._claimed
-
-    def _prick_up_ears(self) -> None:
-        self._before = {each: signal.signal(each, self._on_signal) for each in SIGNALS}
-        # A handler only runs once the main thread is back in Python, which it never is while a
-        # driver or a dead mount holds it. The signal's number is written to the pipe at once.
-        taken = signal.set_wakeup_fd(self._ask, warn_on_full_buffer=False)
-        if taken != -1:
-            signal.set_wakeup_fd(taken)  # an event loop of the script's own needs it
-        # What a data loader's worker is told, it alone is told.
-        os.register_at_fork(after_in_child=self._let_go_of_wakeups)
 
     def _let_go_of_wakeups(self) -> None:
         taken = signal.set_wakeup_fd(-1)

@@ -301,6 +301,28 @@ async def test_sigterm_is_heard_while_the_data_set_is_fetched(launcher: Launcher
     assert launcher.server.done["error"]["code"] == "terminated"
 
 
+AT_IMPORT = """
+import os, signal, sys
+
+class Early:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trainer.run":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Early())
+"""
+
+
+async def test_sigterm_is_heard_before_the_trainer_has_imported_itself(launcher: Launcher) -> None:
+    (launcher.folder / "sitecustomize.py").write_text(AT_IMPORT)
+
+    process = await launcher.launch(PYTHONPATH=str(launcher.folder))
+
+    assert await ended(process) == 143, launcher.log
+    assert launcher.server.done is not None
+    assert launcher.server.done["error"]["code"] == "terminated"
+
+
 async def test_a_directive_to_stop_ends_it_without_a_last_word(launcher: Launcher) -> None:
     launcher.add_shapes()
     launcher.server.directive = "stop"
