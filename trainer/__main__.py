@@ -44,9 +44,11 @@ def main() -> int:
     stamper = logs.start(configuration.trace_id)
 
     def leave(code: int) -> NoReturn:
-        logs.finish(stamper)
-        # Not sys.exit: a library's thread or atexit hook must not hold an ended attempt up.
-        os._exit(code)
+        try:
+            logs.finish(stamper)
+        finally:  # whatever has become of the log
+            # Not sys.exit: a library's thread or atexit hook must not hold an ended attempt up.
+            os._exit(code)
 
     try:
         leave(run(configuration, stop, leave))

@@ -333,6 +333,34 @@ async def test_a_directive_to_stop_ends_it_without_a_last_word(launcher: Launche
     assert launcher.server.done is None
 
 
+NO_STAMPER = """
+import os, signal
+from trainer import logs
+
+start = logs.start
+
+def start_and_kill(*args):
+    stamper = start(*args)
+    os.kill(stamper, signal.SIGKILL)
+    os.waitid(os.P_PID, stamper, os.WEXITED | os.WNOWAIT)
+    return stamper
+
+logs.start = start_and_kill
+"""
+
+
+async def test_a_trainer_whose_log_is_gone_still_ends(launcher: Launcher) -> None:
+    launcher.add_shapes()
+    launcher.server.directive = "stop"
+    (launcher.folder / "sitecustomize.py").write_text(NO_STAMPER)
+
+    repository = Path(__file__).parents[2]
+    process = await launcher.launch(PYTHONPATH=f"{launcher.folder}:{repository}")
+
+    async with asyncio.timeout(60):
+        assert await process.wait() == 143, launcher.log
+
+
 async def test_the_check_says_yes_without_importing_anything_heavy() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "trainer", "--check")
 

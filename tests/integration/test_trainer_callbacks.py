@@ -246,7 +246,12 @@ async def test_a_token_that_has_expired_as_soon_as_it_is_renewed_is_not_hammered
     server: CallbackServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[int] = []
-    monkeypatch.setattr(sender, "delay", lambda tries, *_: pauses.append(tries) or 0.01)
+
+    def short(tries: int, *_: object) -> float:
+        pauses.append(tries)
+        return 0.01
+
+    monkeypatch.setattr(sender, "delay", short)
     server.expired = server.still_expired = True  # two replicas, and one's clock is ahead
     server.exchange = "second-token"
 

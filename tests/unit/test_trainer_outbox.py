@@ -252,6 +252,17 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "a.sqlite3.damaged").exists()
 
 
+def test_a_damaged_journal_that_cannot_be_set_aside_leaves_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite3"
+    path.write_bytes(b"this is no data base, and never was " * 100)
+    (tmp_path / "a.sqlite3.damaged").mkdir()
+
+    outbox = open_outbox(path, "trace-7")
+    outbox.put(event("later"))
+
+    assert [body["type"] for body in said(outbox)] == ["journal_unavailable", "later"]
+
+
 def test_without_a_place_on_disk_callbacks_wait_in_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
 
