@@ -42,6 +42,8 @@ class CallbackServer:
     still_expired: bool = False
     # Tokens of other attempts, which are taken and told to stop.
     older_tokens: frozenset[str] = frozenset()
+    # Tokens for whose callbacks it never has the time.
+    busy_for: frozenset[str] = frozenset()
     # Whether it has the route `GET /v1/jobs/{id}/resume`, as an older service has not.
     knows_the_past: bool = False
     port: int = 0
@@ -89,6 +91,8 @@ class CallbackServer:
         if self.expired:
             return problem(401, "token_expired")
         used = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if used in self.busy_for:
+            return problem(503, "overloaded")
         if used != self.token and used not in self.older_tokens:
             return problem(401, "token_invalid")
         body = await request.json()
