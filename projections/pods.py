@@ -17,6 +17,7 @@ from projections.objects import (
     text,
     time,
 )
+from projections.spoken import unstamped
 
 TRAINER = "trainer"
 """The container that matters, where a pod has several."""
@@ -186,12 +187,13 @@ def _by_code(
     if reason in {"StartError", "ContainerCannotRun"}:
         return Cause.START_ERROR, _sentence(f"{which} could not start", pod, said)
     if is_deleting(pod):  # whatever it answers then, it was asked to end
-        last = f"; {said.splitlines()[-1]}" if said else ""
+        last = f"; {unstamped(said.splitlines()[-1])}" if said else ""
         return Cause.POD_DELETED, _sentence("The pod was deleted", pod, f"exit code {code}{last}")
     if code in SIGNALS:
         return Cause.KILLED, _sentence(f"{which} was killed", pod, f"exit code {code}")
     words = f"{which} ended with exit code {code}"
-    return Cause.EXIT_NONZERO, _sentence(words, pod, said.splitlines()[-1] if said else "")
+    last = unstamped(said.splitlines()[-1]) if said else ""
+    return Cause.EXIT_NONZERO, _sentence(words, pod, last)
 
 
 def _sentence(words: str, pod: Object, said: str) -> str:

@@ -24,6 +24,8 @@ def trainer_title(name: str, data: Data) -> str:
             return "The trainer could not resume"
         case "phase_started", {"phase": str(phase)}:
             return f"The trainer starts: {phase}"
+        case "training_started", {"device": str(device)}:
+            return f"Training starts on {device}"
         case "tracking_started", {"mlflow_run_id": str(run_id)}:
             return f"Tracked as MLflow run {run_id}"
         case "mlflow_unavailable", _:
@@ -47,6 +49,8 @@ def trainer_detail(name: str, data: Data) -> str:
             return metrics_text(metrics)
         case "checkpoint_saved", {"uri": str(uri)}:
             return uri
+        case "training_started", {"resumed_from": str(uri)}:
+            return f"from {uri}"
         case "checkpoint_damaged", {"uri": str(uri), "message": str(message)}:
             return f"{uri}: {message}"
         case "traceback", {"exception": str(exception)}:

@@ -10,12 +10,14 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from service.api import ROUTES
 from service.errors import ServiceError
 from service.instance import Instance
 from service.openapi import openapi
 from service.routing import INSTANCE, MAX_BODY, endpoint
+from service.traced_requests import traced
 from service.views import to_json
 
 RETRY_AFTER_SECONDS = 2
@@ -27,7 +29,10 @@ log = structlog.get_logger(__name__)
 
 def build_app(instance: Instance) -> web.Application:
     """Return the application that serves this instance."""
-    app = web.Application(middlewares=[answer], client_max_size=MAX_BODY)
+    middlewares: list[Middleware] = [answer]
+    if instance.tracing is not None:
+        middlewares.insert(0, traced(instance.tracing))
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[INSTANCE] = instance
     for route in sorted(ROUTES, key=lambda route: route.access != "callback"):
         # The router tries one after the other: what trainers call most often comes first.

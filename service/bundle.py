@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from projections.chain import GENESIS, canonical, link
 from projections.events import Heartbeats, Record, Source, decode
@@ -23,7 +30,15 @@ JOB, TIMELINE, EXPLAIN = "job.json", "timeline.json", "explain.json"
 README, VIEWER = "README.txt", "index.html"
 EVIDENCE_FOLDER, LOGS_FOLDER = "evidence/", "logs/"
 
+
+def _not_all_zeros(value: str) -> str:
+    if not value.strip("0-"):
+        raise ValueError("must not be all zeros")
+    return value
+
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+TraceId = Annotated[Uuid, AfterValidator(_not_all_zeros)]
 Positive = Annotated[int, Field(ge=1, le=BIGINT)]
 
 
@@ -100,7 +115,7 @@ class _Line(BaseModel):
     event_id: Uuid
     type: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,62}$")]
     source: Literal["api", "trainer", "launcher", "watcher", "supervisor", "operator"]
-    trace_id: Uuid
+    trace_id: TraceId
     seq: Positive | None
     occurred_at: Time
     recorded_at: Time

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager, redirect_stderr, suppress
@@ -24,12 +25,16 @@ from projections.job import JobState, JobStatus
 from projections.sighting import Alive
 from service.answer_schemas import JobAnswer, TimelineAnswer
 from service.client import Client, ClientError, read
+from service.dataset_storage import DatasetStorage
+from service.demo_storage import DemoStorage, demo_storage
 from service.errors import SettingsError
+from service.local import log_of_attempt
 from service.logs import configure_logs
+from service.object_store import ObjectStoreError
 from service.page import fact, heading, print_page
 from service.running import CommandError
 from service.serving import Serving, serving
-from service.settings import ExecutorKind, Settings, StorageType
+from service.settings import ExecutorKind, Settings
 from service.timeline_page import timeline_page
 from service.watching import INTERVAL, watch
 
@@ -58,16 +63,17 @@ LIVELY = {
     "EPOCHLOG_RETRY_BACKOFF": "2",
     "EPOCHLOG_DONE_GRACE": "10",
 }
+ON_THIS_MACHINE = {
+    "EPOCHLOG_EXECUTOR": ExecutorKind.LOCAL.value,
+    "EPOCHLOG_PUBLIC_URL": "",
+    "EPOCHLOG_COMPACT_AFTER": "0",  # the archive may lie behind another endpoint than the demo's
+}
 
 
-def demo_settings(environ: Mapping[str, str]) -> Settings:
-    """Return the environment's settings, fit for a demo on this machine."""
+def demo_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment, fit for a demo on this machine."""
     given = {name: value for name, value in environ.items() if value.strip()}
-    given |= {"EPOCHLOG_EXECUTOR": ExecutorKind.LOCAL.value, "EPOCHLOG_PUBLIC_URL": ""}
-    settings = Settings.from_env({**LIVELY, **given})
-    if settings.storage_type is not StorageType.LOCAL:
-        raise SettingsError("EPOCHLOG_STORAGE_TYPE needs to be `local` for the demo.")
-    return settings
+    return {**LIVELY, **given, **ON_THIS_MACHINE}
 
 
 @dataclass(slots=True)
@@ -101,22 +107,24 @@ async def demo(console: Console, *, epochs: int, images: int) -> int:
 
 
 async def _demo(console: Console, epochs: int, images: int, interruption: Interruption) -> bool:
-    settings = demo_settings(os.environ)
-    service_log = settings.state_dir / "service.log"
+    variables = demo_variables(os.environ)
+    state_dir = Settings.from_env(variables).state_dir
     async with AsyncExitStack() as stack:
-        stack.enter_context(_logging_to(service_log))
-        with _doing(console, f"Starting the service on {settings.state_dir}"):
-            service = await stack.enter_async_context(serving(settings))
+        stack.enter_context(_logging_to(state_dir / "service.log"))
+        with _doing(console, f"Starting the service on {state_dir}"):
+            storage = stack.enter_context(demo_storage(variables))
+            service = await stack.enter_async_context(serving(storage.settings, keys=storage.keys))
         client = Client(lambda: service.url, service.api_token)
         await stack.enter_async_context(client)
-        data_set = await _data_set(console, settings, images)
+        console.print(f"Storage: {storage.announced}.", soft_wrap=True)
+        data_set = await _data_set(console, storage, images)
         job = await _submit(console, client, data_set, epochs)
         stack.push_async_callback(_see_off, console, service, client, job.id, interruption)
         job = await watch(client, job.id, console)
         timeline = read(TimelineAnswer, await client.timeline(job.id))
     console.print()
     print_page(console, timeline_page(timeline, console.width))
-    print_page(console, _places(settings, service_log, job, console.width))
+    print_page(console, _places(storage, job, console.width))
     return job.status is JobStatus.SUCCEEDED
 
 
@@ -149,23 +157,27 @@ def _doing(console: Console, what: str) -> Iterator[None]:
     console.print(Text.assemble(("✓ ", "green"), what), soft_wrap=True)
 
 
-async def _data_set(console: Console, settings: Settings, images: int) -> str:
-    """Draw the data set unless it lies there; return its id."""
+async def _data_set(console: Console, storage: DemoStorage, images: int) -> str:
+    """Draw the data set and send it to the storage, unless it lies there; return its id."""
     name = "demo-shapes" if images == IMAGES else f"demo-shapes-{images}"
-    target = Path(settings.bucket) / "datasets" / f"{name}.zip"
-    if target.exists():
-        return name
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    with _doing(console, f"Drawing {images} images of coloured shapes"):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            await _draw(aside, images)
-            aside.replace(target)
-        except OSError as error:
-            raise CommandError(f"The data set cannot be written: {error}.") from error
-        finally:
-            aside.unlink(missing_ok=True)
+    place = DatasetStorage(storage.objects, name)
+    try:
+        async with place.objects.held():
+            if not await place.has_zip():
+                with _doing(console, f"Drawing {images} images of coloured shapes"):
+                    await _draw_into(place, images)
+    except ObjectStoreError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"The data set cannot be written: {error}.") from error
     return name
+
+
+async def _draw_into(place: DatasetStorage, images: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="epochlog-") as folder:
+        drawn = Path(folder, "drawn.zip")
+        await _draw(drawn, images)
+        await place.push_zip(drawn)
 
 
 async def _draw(target: Path, images: int) -> None:
@@ -238,21 +250,17 @@ async def _kill(service: Serving, job: JobAnswer) -> None:
         await asyncio.sleep(INTERVAL / 5)
 
 
-def _places(
-    settings: Settings, service_log: Path, job: JobAnswer, width: int
-) -> Iterator[RenderableType]:
+def _places(storage: DemoStorage, job: JobAnswer, width: int) -> Iterator[RenderableType]:
     """Tell where everything lies and what to try next."""
-    output = settings.state_dir / "logs" / f"job-{job.id}" / f"attempt-{job.attempt}.log"
-    datasets = Path(settings.bucket) / "datasets"
+    settings = storage.settings
     yield heading("Where everything lies")
     yield fact("database", settings.database_url or str(settings.state_dir / "postgres"), width)
-    yield fact("data set", str(datasets / f"{job.dataset_id}.zip"), width)
-    for artifact in job.artifacts:
-        yield fact(artifact.name, artifact.uri.removeprefix("file://"), width)
+    yield from _objects(storage, job, width)
     if job.mlflow_run_id:
         yield fact("MLflow", f"{settings.mlflow_tracking_uri} run {job.mlflow_run_id}", width)
+    output = log_of_attempt(settings.state_dir, job.id, job.attempt)
     yield fact("trainer log", str(output), width)
-    yield fact("service log", str(service_log), width)
+    yield fact("service log", str(settings.state_dir / "service.log"), width)
     yield heading("What to try next")
     for command, what in (
         (f"status {job.id}", "the job: progress, metrics, health, files"),
@@ -261,6 +269,17 @@ def _places(
         ("serve", "the service itself, with its HTTP API"),
     ):
         yield Text.assemble(f"  {_ourselves()} {command:<24}", (what, "dim"))
+
+
+def _objects(storage: DemoStorage, job: JobAnswer, width: int) -> Iterator[RenderableType]:
+    """Tell where the data set and the artifacts are: by URI, and as files of this disk."""
+    yield fact("storage", storage.described, width)
+    place = DatasetStorage(storage.objects, job.dataset_id)
+    data_set = f"{place.objects.url}/{place.zip_name}"
+    artifacts = {artifact.name: artifact.uri for artifact in job.artifacts}
+    for name, uri in {"data set": data_set, **artifacts}.items():
+        for label, where in zip((name, ""), storage.places(uri), strict=False):
+            yield fact(label, where, width)
 
 
 def _ourselves() -> str:

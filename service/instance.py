@@ -22,6 +22,7 @@ from service.object_store import Bucket
 from service.postgres import Database
 from service.settings import Settings
 from service.store import Store
+from service.tracing import Tracing
 from service.views import job_view
 
 
@@ -40,6 +41,8 @@ class Instance:
     api_tokens: ApiTokens
     feed: Feed
     metrics: Metrics
+    tracing: Tracing | None = None
+    """What makes spans; None where nobody collects them."""
     signing: Bucket | None = None
     """The bucket for which addresses are signed; None where trainers have keys of their own."""
 

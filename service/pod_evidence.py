@@ -10,6 +10,7 @@ import orjson
 from projections.events import Evidence
 from projections.objects import Object, name_of, part, parts, text, uid_of
 from projections.pods import node_of
+from projections.spoken import as_text
 from service.redaction import recordable
 
 MAX_BYTES = 32 * 1024
@@ -32,7 +33,8 @@ def pod_evidence(
     if not data:
         return None
     data = _clean(data)
-    lines = [line[:LINE_WIDTH] for line in recordable(output).splitlines()]
+    spoken = "\n".join(said for line in output.splitlines() for said in as_text(line))
+    lines = [line[:LINE_WIDTH] for line in recordable(spoken).splitlines()]
     while lines and _size({**data, "log": lines}) > MAX_BYTES:
         lines = lines[1 + len(lines) // 8 :]
     if lines:

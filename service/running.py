@@ -15,6 +15,7 @@ from service.client import ClientError
 from service.embedded import EmbeddedPostgresError
 from service.errors import ServiceError, SettingsError, StateFolderInUseError
 from service.page import open_console
+from service.s3_server import S3ServerError
 from service.settings import Settings
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -30,6 +31,7 @@ EXPECTED = (
     BundleError,
     CommandError,
     EmbeddedPostgresError,
+    S3ServerError,
     ServiceError,
     SettingsError,
     StateFolderInUseError,

@@ -34,7 +34,7 @@ from service.instance import Instance, policy_of
 from service.lease import Candidate, holder_of
 from service.local import LocalExecutor
 from service.metrics import Metrics
-from service.object_store import Bucket, open_store
+from service.object_store import AccessKeys, Bucket, open_store
 from service.postgres import Database, migrate
 from service.rebuilding import rebuild_if_old
 from service.senses import Senses
@@ -42,6 +42,8 @@ from service.settings import ExecutorKind, Settings
 from service.state_folder import StateFolder
 from service.store import Store
 from service.supervisor import Supervisor
+from service.traced_log import TracedLog
+from service.tracing import Tracing, open_tracing
 from service.training_storage import signing_storage
 
 DRAIN_SECONDS = 5.0
@@ -90,9 +92,12 @@ async def _trainings_that_go_on(instance: Instance) -> list[int]:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Serving]:
+async def serving(
+    settings: Settings, *, drive: bool = True, keys: AccessKeys | None = None
+) -> AsyncIterator[Serving]:
     """Run a service; without `drive` it only answers, and neither launches nor decides.
 
+    `keys` are those of the bucket, where they are not in the environment.
     Raises SettingsError, StateFolderInUseError, EmbeddedPostgresError or StoreUnavailableError.
     """
     async with AsyncExitStack() as stack:
@@ -112,7 +117,9 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
         api_token = settings.api_token or folder.api_token()
         policy = policy_of(settings)
         senses = Senses(policy, imported=await store.imported())
-        event_log = EventLog(
+        tracing = open_tracing(os.environ, store) if drive else None
+        kind_of_log = EventLog if tracing is None else TracedLog
+        event_log = kind_of_log(
             database=database,
             policy=policy,
             senses=senses,
@@ -121,7 +128,7 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
         feed = Feed(database=database, store=store, log=event_log)
         candidate = Candidate(database, holder_of(folder.identity()))
         metrics = Metrics(event_log, feed, candidate, executor)
-        event_log.committed = partial(_note_commit, feed, metrics)
+        event_log.committed = partial(_note_commit, feed, metrics, tracing)
         instance = Instance(
             settings=settings,
             database=database,
@@ -139,10 +146,14 @@ async def serving(settings: Settings, *, drive: bool = True) -> AsyncIterator[Se
             api_tokens=ApiTokens(store, api_token),
             feed=feed,
             metrics=metrics,
-            signing=await _signing(stack, settings),
+            tracing=tracing,
+            signing=await _signing(stack, settings, keys),
         )
         if drive and settings.anchor_seconds:
             await _start_anchoring(stack, instance, folder, broken)
+        if tracing is not None:
+            stack.push_async_callback(tracing.conclude)
+            await _start(stack, tracing.run(), broken)
         await _start(stack, instance.log.run(), broken)
         await _start(stack, instance.feed.run(), broken)
         port = await _listen(stack, instance, settings.port if drive else 0)
@@ -174,9 +185,11 @@ async def _start_anchoring(
     await _start(stack, anchoring.run(), broken)
 
 
-async def _signing(stack: AsyncExitStack, settings: Settings) -> Bucket | None:
+async def _signing(
+    stack: AsyncExitStack, settings: Settings, keys: AccessKeys | None
+) -> Bucket | None:
     """Return the bucket for which addresses are signed, if they are."""
-    bucket = signing_storage(settings)
+    bucket = signing_storage(settings, keys)
     if bucket is not None:
         await stack.enter_async_context(bucket.held())
     return bucket
@@ -198,13 +211,19 @@ async def _start_compacting(
 
 
 def _note_commit(
-    feed: Feed, metrics: Metrics, answers: Sequence[Outcome | Exception], seconds: float
+    feed: Feed,
+    metrics: Metrics,
+    tracing: Tracing | None,
+    answers: Sequence[Outcome | Exception],
+    seconds: float,
 ) -> None:
     """Count a commit, and wake who follows the log."""
     metrics.committed(answers, seconds)
     written = [one.records for one in answers if isinstance(one, Outcome) and one.records]
     if written:
         feed.wrote(written[-1][-1].position)
+    if tracing is not None:
+        tracing.committed(answers)
 
 
 async def migrate_database(settings: Settings) -> list[str]:

@@ -28,7 +28,11 @@ from pydantic_core import ErrorDetails
 from service.errors import SettingsError
 
 PREFIX = "EPOCHLOG_"
-OTHER_NAMES = {"kubeconfig": "KUBECONFIG", "mlflow_tracking_uri": "MLFLOW_TRACKING_URI"}
+OTHER_NAMES = {
+    "kubeconfig": "KUBECONFIG",
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
+    "log_format": "LOG_FORMAT",
+}
 MIN_KEY_BYTES = 32
 YEAR = 365 * 24 * 3600
 KUBE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -69,6 +73,13 @@ class LogLevel(StrEnum):
     WARNING = "WARNING"
     ERROR = "ERROR"
     CRITICAL = "CRITICAL"
+
+
+class LogFormat(StrEnum):
+    """How trainers write their lines."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +285,7 @@ class Settings(BaseModel):
     log_level: LogLevel = Field(
         LogLevel.INFO, description="DEBUG, INFO, WARNING, ERROR or CRITICAL"
     )
+    log_format: LogFormat = Field(LogFormat.TEXT, description="`text` or `json`")
     unknown: tuple[UnknownVariable, ...] = ()
 
     @classmethod

@@ -19,6 +19,7 @@ from service.errors import FencedError, ServiceError, StoreUnavailableError
 from service.executor import Executor
 from service.instance import Instance
 from service.lease import Lease
+from service.logs import about
 from service.store import Watched
 from service.sweeper import Sweeper
 from service.turns import Turns, end_all
@@ -133,8 +134,10 @@ class Supervisor:
         watched = self._watched
         if watched is None or job_id not in watched.jobs:
             return
+        known = watched.jobs[job_id]
         try:
-            state = await attending.look_after(watched.jobs[job_id], watched.now)
+            with about(job_id, known.trace_id):
+                state = await attending.look_after(known, watched.now)
         except (StoreUnavailableError, FencedError):
             raise
         except ServiceError as error:

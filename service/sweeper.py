@@ -143,6 +143,7 @@ class Sweeper:
             name=found.name,
             uid=found.uid,
             job_id=found.job_id,
+            trace_id=found.trace_id,
             message=orphan.message,
         )
         if orphan.attempt is not None:

@@ -13,12 +13,19 @@ import yaml
 
 Manifest = dict[str, Any]
 
+KNOWN = {
+    "apiVersion", "kind", "resources", "patches", "images", "configMapGenerator",
+    "generatorOptions",
+}  # fmt: skip
+
 
 def render(folder: Path) -> list[Manifest]:
     """Return the manifests of a folder with a kustomization."""
     wanted = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
-    assert set(wanted) <= {"apiVersion", "kind", "resources", "patches", "images"}, wanted.keys()
+    assert set(wanted) <= KNOWN, wanted.keys()
     manifests = [one for name in wanted["resources"] for one in _resources(folder / name)]
+    options = wanted.get("generatorOptions", {})
+    manifests += [_generated(folder, one, options) for one in wanted.get("configMapGenerator", ())]
     for patch in wanted.get("patches", ()):
         assert set(patch) == {"path"}, patch
         for change in read(folder / patch["path"]):
@@ -45,6 +52,20 @@ def identity(manifest: Manifest) -> tuple[str, str, str]:
 
 def _resources(path: Path) -> list[Manifest]:
     return render(path.resolve()) if path.is_dir() else read(path)
+
+
+def _generated(folder: Path, wanted: Manifest, options: Manifest) -> Manifest:
+    assert set(wanted) == {"name", "namespace", "files"}, wanted
+    assert set(options) == {"disableNameSuffixHash", "labels"}, options
+    assert options["disableNameSuffixHash"] is True
+    metadata = {"name": wanted["name"], "namespace": wanted["namespace"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {**metadata, "labels": options["labels"]},
+        # A file outside of the folder is refused, as kustomize refuses it.
+        "data": {name: (folder / Path(name).name).read_text("utf-8") for name in wanted["files"]},
+    }
 
 
 def _merge(target: Manifest, change: Manifest) -> None:

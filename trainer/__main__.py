@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from trainer import logs
-from trainer.configuration import read_configuration
+from trainer.configuration import known_log_format, known_origin, read_configuration
 from trainer.errors import ConfigurationError
 from trainer.stop import Stop
 
@@ -41,7 +41,7 @@ def main() -> int:
     stop.catch()  # the kernel drops what the first process of a container does not take
     from trainer.run import run  # noqa: PLC0415 - only here is it sure that it can be imported
 
-    stamper = logs.start(configuration.trace_id)
+    stamper = logs.start(configuration.origin, configuration.log_format)
 
     def leave(code: int) -> NoReturn:
         try:
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _complain(sentence: str) -> None:
-    sys.stderr.write(f"{sentence}\n")
+    logs.complain(sentence, known_origin(os.environ), known_log_format(os.environ))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import requests
 
 from trainer.answers import Answer, Delivered, TryAgain, read_answer
+from trainer.traceparent import HEADER, Traceparent
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +21,28 @@ TIMEOUT = (5, 30)
 class Bearer(requests.auth.AuthBase):
     """Signs requests; as an auth object, it also keeps a .netrc from replacing the token."""
 
-    def __init__(self, job_url: str, token: str, keep: Callable[[str], None]) -> None:
-        """Start with the token of the environment; `keep` is given each newer one."""
+    def __init__(
+        self,
+        job_url: str,
+        token: str,
+        keep: Callable[[str], None],
+        trace: Traceparent | None = None,
+    ) -> None:
+        """Start with the token of the environment; `keep` is given each newer one.
+
+        `trace` knows in which span of the job's trace a request is made.
+        """
         self.token = token
         self._url = f"{job_url}/token/renew"
         self._keep = keep
+        self._trace = trace
         self._renewing = threading.Lock()
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Sign one request."""
+        """Sign one request, and say where in the trace it is made."""
         request.headers["Authorization"] = f"Bearer {self.token}"
+        if self._trace is not None and (header := self._trace.header()) is not None:
+            request.headers[HEADER] = header
         return request
 
     def take(self, token: str) -> None:

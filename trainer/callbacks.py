@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from trainer.bearer import Bearer
 from trainer.leftovers import Leftovers, journal_path
 from trainer.outbox import Said, open_outbox
 from trainer.sender import Sender
+from trainer.traceparent import Traceparent
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +41,12 @@ class Callbacks:
         path = None if folder is None else journal_path(folder, job_id, attempt)
         self._outbox = open_outbox(path, trace_id)
         self._outbox.note(token=token)
-        self.bearer = Bearer(self.job_url, token, lambda newer: self._outbox.note(token=newer))
+        self.trace = Traceparent(trace_id, attempt, os.environ)
+        self.bearer = Bearer(
+            self.job_url, token, lambda newer: self._outbox.note(token=newer), self.trace
+        )
         self._sender = Sender(self.job_url, self.bearer, self._outbox, hear)
-        self._leftovers = Leftovers(folder, job_id, path, self.job_url)
+        self._leftovers = Leftovers(folder, job_id, path, self.job_url, trace_id)
         self._leftovers.start()
         threading.Thread(target=self._send, name="callbacks", daemon=True).start()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainer.errors import ConfigurationError
+from trainer.log_lines import LogFormat, Origin
 from trainer.stop import GRACE_SECONDS
 
 STORAGE_TYPES = ("local", "s3", "r2")
@@ -68,6 +69,12 @@ class Configuration(Caller):
     dataset_check: str = "errors"
     dataset_cache_dir: Path | None = None
     dataset_cache_bytes: int = CACHE_BYTES
+    log_format: LogFormat = LogFormat.TEXT
+
+    @property
+    def origin(self) -> Origin:
+        """Whose lines the log's are."""
+        return Origin(trace_id=self.trace_id, job_id=self.job_id, attempt=self.attempt)
 
 
 def read_caller(environment: Mapping[str, str]) -> Caller:
@@ -107,7 +114,26 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         dataset_cache_bytes=_whole(
             environment, "DATASET_CACHE_BYTES", smallest=0, default=CACHE_BYTES
         ),
+        log_format=_log_format(environment),
     )
+
+
+def known_origin(environment: Mapping[str, str]) -> Origin | None:
+    """Return whose lines they are as far as a wrong environment tells; None without a trace."""
+    trace_id = environment.get("TRACE_ID", "").strip()
+    if not TRACE_ID.fullmatch(trace_id):
+        return None
+    numbers = [environment.get(name, "").strip() for name in ("JOB_ID", "ATTEMPT")]
+    job_id, attempt = (int(number) if number.isdecimal() else None for number in numbers)
+    return Origin(trace_id=trace_id, job_id=job_id, attempt=attempt)
+
+
+def known_log_format(environment: Mapping[str, str]) -> LogFormat:
+    """Return how lines are written as far as a wrong environment tells."""
+    try:
+        return _log_format(environment)
+    except ConfigurationError:
+        return LogFormat.TEXT
 
 
 def _optional(environment: Mapping[str, str], name: str) -> str | None:
@@ -164,6 +190,10 @@ def _trace_id(environment: Mapping[str, str]) -> str:
     if not TRACE_ID.fullmatch(value):
         raise ConfigurationError(
             f"The variable TRACE_ID must be letters, digits and . _ : - only, not {value!r}."
+        )
+    if not value.strip("0-"):
+        raise ConfigurationError(
+            "The variable TRACE_ID must be more than zeros, which name no trace."
         )
     return value
 
@@ -242,6 +272,15 @@ def _dataset_check(environment: Mapping[str, str]) -> str:
             f"The variable DATASET_CHECK must be one of {', '.join(DATASET_CHECKS)}, not {value!r}."
         )
     return value
+
+
+def _log_format(environment: Mapping[str, str]) -> LogFormat:
+    value = _optional(environment, "LOG_FORMAT") or LogFormat.TEXT
+    if value not in tuple(LogFormat):
+        raise ConfigurationError(
+            f"The variable LOG_FORMAT must be one of {', '.join(LogFormat)}, not {value!r}."
+        )
+    return LogFormat(value)
 
 
 def _folder(environment: Mapping[str, str], name: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from trainer.bearer import Bearer
 from trainer.journal import JournalError, open_journal
 from trainer.outbox import Outbox
 from trainer.sender import Sender
+from trainer.traceparent import Traceparent
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +29,19 @@ def journal_path(folder: Path, job_id: int, attempt: int) -> Path:
 class Leftovers:
     """The journals of a job's other attempts, each sent with its own token."""
 
-    def __init__(self, folder: Path | None, job_id: int, own: Path | None, job_url: str) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        job_id: int,
+        own: Path | None,
+        job_url: str,
+        trace_id: str = "",
+    ) -> None:
         """Look for them; `own` is the journal that is none."""
         found = _journals(folder, job_id) if folder is not None else ()
         self._paths = [path for path in sorted(found) if path != own]
         self._url = job_url
+        self._trace_id = trace_id
         self._under_way: list[tuple[Outbox, Sender]] = []
         self._done = threading.Event()
         self._closed = False
@@ -75,7 +85,9 @@ class Leftovers:
             return
         log.info("%d callbacks of an earlier attempt are sent first: %s", journal.count, path.name)
         outbox = Outbox(journal)
-        bearer = Bearer(self._url, token, lambda newer: outbox.note(token=newer))
+        attempt = int(path.stem.rsplit("-", 1)[1])
+        trace = Traceparent(self._trace_id, attempt, os.environ)
+        bearer = Bearer(self._url, token, lambda newer: outbox.note(token=newer), trace)
         # What the service directs is for the attempt that is over.
         sender = Sender(self._url, bearer, outbox, lambda _directive: None, insists=False)
         self._under_way.append((outbox, sender))

@@ -4,76 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
+import threading
 import time
-from datetime import UTC, datetime
 from typing import TextIO
 
 from trainer.identity import timestamp
+from trainer.log_lines import LogFormat, Origin, Record, lines_of
+from trainer.stamper import RecordFormatter, Stamper
+
+log = logging.getLogger(__name__)
 
 READ_SIZE = 64 * 1024
-# A line without an end must not fill the memory.
-LONGEST_LINE = 16 * 1024
 # A data loader's worker may hold the log open for as long as we are there.
 FINISH_SECONDS = 2.0
-# Colours and cursor moves are for terminals; a log is read by programs.
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def mark(trace_id: str) -> str:
-    """Return what Loki looks for."""
-    return f"[TRACE:{trace_id}]"
-
-
-class Stamper:
-    """Turns whatever was written into whole log lines. Pure but for the clock."""
-
-    def __init__(self, trace_id: str) -> None:
-        """Start with nothing read."""
-        self._mark = mark(trace_id)
-        self._rest = b""
-
-    def feed(self, written: bytes) -> list[str]:
-        """Return the lines that are complete now."""
-        *lines, self._rest = (self._rest + written).split(b"\n")
-        # A progress bar redraws its line: only its last state counts.
-        self._rest = self._rest[max(0, self._rest.rstrip(b"\r").rfind(b"\r")) :]
-        if len(self._rest) > LONGEST_LINE:
-            lines.append(self._rest)
-            self._rest = b""
-        return [stamped for line in lines if (stamped := self._stamp(line))]
-
-    def end(self) -> list[str]:
-        """Return what is left as a last line."""
-        return self.feed(b"\n")
-
-    def _stamp(self, line: bytes) -> str:
-        frames = [CONTROL.sub("", part) for part in line.decode(errors="replace").split("\r")]
-        text = next((part.rstrip() for part in reversed(frames) if part.strip()), "")
-        if not text or self._mark in text:
-            return text
-        return f"{timestamp()} INFO {self._mark} {text}"
-
-
-class LineFormatter(logging.Formatter):
-    """Writes a record so that each of its lines, a traceback's too, stands for itself."""
-
-    def __init__(self, trace_id: str) -> None:
-        """Take the trace every line carries."""
-        super().__init__()
-        self._mark = mark(trace_id)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one or more whole lines."""
-        moment = timestamp(datetime.fromtimestamp(record.created, UTC))
-        text = CONTROL.sub("", super().format(record).replace("\r", "\n"))
-        lines = [line for line in text.split("\n") if line.strip()]
-        return "\n".join(f"{moment} {record.levelname} {self._mark} {line}" for line in lines)
-
-
-def start(trace_id: str) -> int:
+def start(origin: Origin, log_format: LogFormat) -> int:
     """Send everything written from here on through a small process that stamps it.
 
     A process and not a thread: it outlives a crash of the trainer, and so still tells of it.
@@ -83,12 +31,12 @@ def start(trace_id: str) -> int:
     stamper = os.fork()
     if stamper == 0:
         os.close(writer)
-        _stamp_forever(reader, trace_id)
+        _stamp_forever(reader, Stamper(origin, log_format))
     os.close(reader)
     os.dup2(writer, 1)
     os.dup2(writer, 2)
     os.close(writer)
-    _set_up_logging(trace_id)
+    _set_up_logging()
     return stamper
 
 
@@ -105,16 +53,32 @@ def finish(stamper: int) -> None:
         time.sleep(0.005)
 
 
-def _set_up_logging(trace_id: str) -> None:
+def complain(sentence: str, origin: Origin | None, log_format: LogFormat) -> None:
+    """Say why nothing is started, before there is a stamper; with the trace, where it is known."""
+    record = Record(moment=timestamp(), level="ERROR", message=sentence)
+    lines = [sentence] if origin is None else lines_of(record, None, origin, log_format)
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
+def _set_up_logging() -> None:
     # New streams: the old ones remember whether they were a file or a terminal.
     sys.stdout, sys.stderr = (_open_stream(number) for number in (1, 2))
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(LineFormatter(trace_id))
-    handler.addFilter(lambda record: bool(record.getMessage().strip()))
+    handler.setFormatter(RecordFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    threading.excepthook = _tell_of_a_thread
     for chatty in ("alembic", "urllib3", "matplotlib", "git"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _tell_of_a_thread(ended: threading.ExceptHookArgs) -> None:
+    """Make one record of what would else be printed line by line."""
+    if ended.exc_type is SystemExit or ended.exc_value is None:
+        return
+    name = ended.thread.name if ended.thread else "without a name"
+    seen = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+    log.error("the thread %s ended with an error", name, exc_info=seen)
 
 
 def _open_stream(number: int) -> TextIO:
@@ -123,11 +87,10 @@ def _open_stream(number: int) -> TextIO:
     )
 
 
-def _stamp_forever(reader: int, trace_id: str) -> None:
+def _stamp_forever(reader: int, stamper: Stamper) -> None:
     # It ends when the last writer does, never earlier: whoever stops us stops the group.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    stamper = Stamper(trace_id)
     while written := os.read(reader, READ_SIZE):
         _write(stamper.feed(written))
     _write(stamper.end())
@@ -135,7 +98,7 @@ def _stamp_forever(reader: int, trace_id: str) -> None:
 
 
 def _write(lines: list[str]) -> None:
-    left = "".join(f"{line}\n" for line in lines).encode()
+    left = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
     try:
         while left:
             left = left[os.write(1, left) :]

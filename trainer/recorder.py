@@ -45,6 +45,7 @@ class Recorder:
     def phase(self, name: str) -> None:
         """A phase begins."""
         log.info("phase: %s", name)
+        self._callbacks.trace.epoch = None
         self._heart.reach(phase=name, epoch=None)
         self._callbacks.event("phase_started", phase=name)
 
@@ -65,11 +66,14 @@ class Recorder:
         self._telemetry.watch_gpu(uuid)
 
     def epoch_started(self, epoch: int, batches: int, images: int) -> None:
-        """An epoch of so many images begins."""
+        """An epoch of so many images begins; until its end each line of the log carries it."""
+        epochs = self._heart.progress.epochs
+        log.info("epoch %d of %d begins", epoch, epochs, extra={"epoch_begins": epoch})
+        self._callbacks.trace.epoch = epoch
         self._pace.epoch_started(
             time.monotonic(),
             epoch=epoch,
-            epochs=self._heart.progress.epochs,
+            epochs=epochs,
             batches=batches,
             images=images,
         )
@@ -101,7 +105,8 @@ class Recorder:
             }
         )
         self._tracking.epoch(epoch, metrics)
-        log.info("epoch %d of %d took %.1f s: %s", epoch, epochs, seconds, metrics)
+        took = "epoch %d of %d took %.1f s: %s"
+        log.info(took, epoch, epochs, seconds, metrics, extra={"epoch_ends": epoch})
 
     def checkpoint(
         self,

@@ -24,6 +24,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line
 ]
+[LOCAL_DEMO] = re.findall(r"`(\S+ make demo)`", README)
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def test_the_readme_has_commands() -> None:
 def test_every_command_of_the_readme_does_what_it_says(state: Path) -> None:
     before = COMMANDS.index("make demo")
     submitting = next(i for i, command in enumerate(COMMANDS) if " submit " in command)
-    for command in COMMANDS[before:submitting]:
-        told = run(command, state)
-        assert "succeeded" in told, told
+    tellings = [run(command, state) for command in COMMANDS[before:submitting]]
+    assert all("succeeded" in told for told in tellings), tellings
+    assert "s3://storage/" in tellings[0]
     assert living_in(state.parent) == []
 
     serving = shlex.split(re.findall(r"`(\S+epochlog serve)`", README)[0])
@@ -90,3 +91,9 @@ def test_every_command_of_the_readme_does_what_it_says(state: Path) -> None:
             run(command, state)
         service.terminate()
         assert service.wait(timeout=60) == 0
+
+    told = run(LOCAL_DEMO, state)
+    assert "succeeded" in told, told
+    assert "s3://" not in told
+    assert "Drawing" not in told  # the data set that went through S3 lies in the folder
+    assert living_in(state.parent) == []

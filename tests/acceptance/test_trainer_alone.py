@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import sys
 import zipfile
@@ -111,6 +112,18 @@ def assert_every_line_is_traced(launcher: Launcher) -> None:
     assert [line for line in launcher.log.splitlines() if marker not in line] == []
 
 
+def assert_lines_within_an_epoch_say_so(launcher: Launcher, epoch: int) -> None:
+    """Of a log in JSON, and every line of it is."""
+    told = [json.loads(line) for line in launcher.log.splitlines()]
+    assert all(one["trace_id"] == launcher.server.trace_id and one["level"] for one in told)
+    said = [one["message"] for one in told]
+    begins = said.index(f"epoch {epoch} of 500 begins")
+    ends = next(at for at, text in enumerate(said) if text.startswith(f"epoch {epoch} of 500 took"))
+    assert begins < ends
+    assert all(one["epoch"] == epoch for one in told[begins : ends + 1])
+    assert not any("epoch" in one for one in told[:begins])
+
+
 async def test_a_training_outlives_its_service_and_leaves_its_weights_and_its_run(
     launcher: Launcher,
 ) -> None:
@@ -143,6 +156,7 @@ async def test_a_training_outlives_its_service_and_leaves_its_weights_and_its_ru
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (one["sha256"], one["bytes"])
     assert list((launcher.folder / "mlartifacts").rglob("best.pt"))
     assert_every_line_is_traced(launcher)
+    assert f"[TRACE:{server.trace_id}] epoch=2 epoch 2 of 2 took" in launcher.log
 
 
 async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whole(
@@ -197,7 +211,10 @@ async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
     nobody = "http://127.0.0.1:1"  # and MLflow is away all the time
 
     process = await launcher.launch(
-        EPOCHS="500", RESUME_FROM=damaged.as_uri(), MLFLOW_TRACKING_URI=nobody
+        EPOCHS="500",
+        RESUME_FROM=damaged.as_uri(),
+        MLFLOW_TRACKING_URI=nobody,
+        LOG_FORMAT="json",
     )
     await until(lambda: server.events("epoch_end"), seconds=SLOW)
     process.terminate()
@@ -210,6 +227,7 @@ async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
     assert (done["status"], done["error"]["code"]) == ("failed", "terminated")
     assert done["error"]["retryable"] is True
     assert path_of(server.events("checkpoint_saved")[-1]).is_file()
+    assert_lines_within_an_epoch_say_so(launcher, 1)
 
 
 async def test_without_a_service_sigterm_still_saves_and_ends_within_its_grace(

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any
 
 import pytest
-import yaml
 
 from service.settings import VARIABLES, Settings
+from tests.compose import COMPOSE, SERVICES
 from tests.deploy.manifests import ROOT, containers, named, overlay
 from trainer.configuration import read_configuration
 
-GIVEN = {"EPOCHLOG_SECRET_KEY": "k" * 32, "EPOCHLOG_API_TOKEN": "t"}
+IDS = {"JOB_ID": "7", "TRACE_ID": "abc", "CALLBACK_TOKEN": "token"}
 CONSTRAINTS = dict(
     line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").split()
 )
-
-
-def interpolated(match: re.Match[str]) -> str:
-    return GIVEN.get(match.group(1), match.group(2))
-
-
-TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-COMPOSE: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+):[?-]([^}]*)\}", interpolated, TEXT))
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
 def test_everything_that_is_asked_for_is_there() -> None:
@@ -54,6 +44,7 @@ def test_the_service_understands_its_settings(name: str) -> None:
     assert {one for one in given if not one.startswith("AWS_")} <= set(VARIABLES.values())
     settings = Settings.from_env(given)
     assert settings.executor == "external"
+    assert settings.storage_access == "presigned"
     assert settings.unknown == ()
 
 
@@ -65,16 +56,26 @@ def test_the_service_starts_after_the_migration_and_that_after_the_database() ->
 
 
 def test_the_trainer_lacks_only_what_the_command_gives_it() -> None:
-    given = {"JOB_ID": "7", "TRACE_ID": "abc", "CALLBACK_TOKEN": "token"}
-
-    configuration = read_configuration(SERVICES["trainer"]["environment"] | given)
+    configuration = read_configuration(SERVICES["trainer"]["environment"] | IDS)
 
     assert configuration.base_url == "http://service:8080"
+    assert configuration.bucket == SERVICES["service"]["environment"]["EPOCHLOG_BUCKET"]
     [folder] = [one.split(":")[1] for one in SERVICES["s3"]["volumes"]]
-    assert (
-        configuration.bucket == f"{folder}/{SERVICES['service']['environment']['EPOCHLOG_BUCKET']}"
-    )
-    assert configuration.bucket in SERVICES["buckets"]["command"]
+    assert f"{folder}/{configuration.bucket}" in SERVICES["buckets"]["command"]
+
+
+def test_no_key_and_no_folder_of_the_bucket_is_in_the_trainer() -> None:
+    trainer, [key] = SERVICES["trainer"], SERVICES["s3"]["command"][-1:]
+
+    given = read_configuration(trainer["environment"] | IDS)
+
+    assert (given.storage_type, given.storage_access) == ("s3", "presigned")
+    assert given.storage_keys.read is None
+    assert "volumes" not in trainer
+    # What the service signs with is what the server checks.
+    service = SERVICES["service"]["environment"]
+    pair = f"{service['AWS_ACCESS_KEY_ID']},{service['AWS_SECRET_ACCESS_KEY']}"
+    assert key == f"--auth-key={pair}"
 
 
 def test_images_are_of_the_versions_that_the_tests_know() -> None:

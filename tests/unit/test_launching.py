@@ -22,6 +22,8 @@ OTEL = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
     "OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "OTEL_SDK_DISABLED": "false",
+    "OTEL_TRACES_EXPORTER": "otlp",
 }
 
 

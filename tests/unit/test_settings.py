@@ -176,6 +176,7 @@ def test_without_a_public_url_trainers_call_the_real_port(host: str, url: str) -
         ("EPOCHLOG_RETRY_BACKOFF", "soon"),
         ("EPOCHLOG_MAX_INTERRUPTIONS", "1.5"),
         ("EPOCHLOG_LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_never_shown(variable: str, value: str) -> None:

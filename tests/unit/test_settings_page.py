@@ -9,6 +9,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="
 
 
 def test_the_page_names_every_setting_and_no_other() -> None:
-    assert set(re.findall(r"`((?:EPOCHLOG_|MLFLOW_|KUBECONFIG)[A-Z0-9_]*)`", PAGE)) - {
+    assert set(re.findall(r"`((?:EPOCHLOG_|MLFLOW_|KUBECONFIG|LOG_FORMAT)[A-Z0-9_]*)`", PAGE)) - {
         "EPOCHLOG_"
     } == set(VARIABLES.values())

@@ -31,6 +31,7 @@ def test_what_is_not_given_has_its_default() -> None:
     assert configuration.base_url == "http://127.0.0.1:8080"
     assert configuration.resume_from is None
     assert configuration.train_params == "{}"
+    assert configuration.log_format == "text"
 
 
 def test_an_empty_variable_is_a_missing_one() -> None:
@@ -57,6 +58,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("JOB_ID", "0"),
         ("ATTEMPT", "one"),
         ("TRACE_ID", "two lines\nfake"),
+        ("TRACE_ID", "00000000-0000-0000-0000-000000000000"),
         ("BACKEND_BASE_URL", "localhost:8080"),
         ("STORAGE_TYPE", "ftp"),
         ("EPOCHS", "0"),
@@ -65,6 +67,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("HEARTBEAT_SECONDS", "-1"),
         ("HEARTBEAT_SECONDS", "nan"),
         ("HEARTBEAT_SECONDS", "often"),
+        ("LOG_FORMAT", "xml"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import logging
 import math
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,13 +14,10 @@ from hypothesis import strategies as st
 from trainer.checkpoint import Standing, read_standing
 from trainer.errors import Interrupted, ObjectMissingError, ResumeError
 from trainer.local_storage import LocalStorage
-from trainer.logs import LineFormatter, Stamper
 from trainer.metrics import tidy, tidy_name
 from trainer.progress import Heart, Progress, heartbeat
 from trainer.stop import GRACE_SECONDS, Stop
 from trainer.tracking import artifact_location, default_uri
-
-MARK = "[TRACE:abc-def]"
 
 
 @pytest.mark.parametrize(
@@ -46,63 +40,6 @@ def test_numbers_that_json_cannot_say_are_named_instead() -> None:
     raw = {"train/box_loss": float("nan"), "val/box_loss": float("inf"), "metrics/recall(B)": 1}
 
     assert tidy(raw) == ({"recall": 1.0}, ["train_box_loss", "val_box_loss"])
-
-
-@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
-def test_every_line_carries_the_trace_however_it_was_written(
-    written: bytes, cuts: list[int]
-) -> None:
-    stamper = Stamper("abc-def")
-    places = sorted({0, *(min(cut, len(written)) for cut in cuts), len(written)})
-    lines = []
-    for start, end in pairwise(places):
-        lines += stamper.feed(written[start:end])
-    lines += stamper.end()
-
-    assert all(MARK in line and len(line.splitlines()) == 1 for line in lines)
-
-
-def test_a_stray_print_becomes_a_record() -> None:
-    (line,) = Stamper("abc-def").feed(b"hello \x1b[1mworld\x1b[0m\n")
-
-    assert line.endswith(f"Z INFO {MARK} hello world")
-
-
-def test_a_progress_bar_becomes_its_last_state() -> None:
-    assert Stamper("abc-def").feed(b"\r\x1b[K1/3\r\x1b[K2/3\r\x1b[K3/3\n")[0].endswith("] 3/3")
-
-
-def test_a_line_end_of_two_characters_may_be_cut_in_two() -> None:
-    stamper = Stamper("abc-def")
-
-    assert stamper.feed(b"bar\rhello\r") == []
-    assert stamper.feed(b"\n")[0].endswith("] hello")
-
-
-def test_a_line_that_is_stamped_already_stays_as_it_is() -> None:
-    line = f"2026-11-23T01:02:03.000000Z INFO {MARK} epoch 1"
-
-    assert Stamper("abc-def").feed(f"{line}\n".encode()) == [line]
-
-
-def test_a_bar_that_never_ends_does_not_fill_the_memory() -> None:
-    stamper = Stamper("abc-def")
-    for _ in range(1000):
-        stamper.feed(b"\r" + b"x" * 1000)
-
-    assert len(stamper._rest) < 3000
-    assert stamper.feed(b"y" * 100_000) != []
-
-
-def test_each_line_of_a_traceback_carries_the_trace() -> None:
-    try:
-        int("first\nsecond" * 2)
-    except ValueError:
-        record = logging.LogRecord("x", logging.ERROR, "", 0, "a\nb", None, sys.exc_info())
-    lines = LineFormatter("abc-def").format(record).splitlines()
-
-    assert len(lines) > 3
-    assert all(f"ERROR {MARK} " in line for line in lines)
 
 
 @given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9), st.integers(1, 9))
