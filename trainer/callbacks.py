@@ -65,6 +65,7 @@ class Callbacks:
     def done(self, body: dict[str, Any], *, patience: float) -> bool:
         """Say how it ended, last of all, and return whether the service has it."""
         self.say(("done", body, False))
+        self._leftovers.stand_aside()
         self._sender.conclude()
         self._outbox.wait_until_empty(patience)
         return self._sender.done_delivered
@@ -97,7 +98,7 @@ class Callbacks:
         self._sender.wake()
 
     def _send(self) -> None:
-        self._leftovers.wait()
+        self._leftovers.let_through()
         self._sender.run()
 
 

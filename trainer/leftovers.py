@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 # How long a new attempt holds its own first word back for the last ones of those before it.
 PATIENCE = 30.0
+# ... and its very last one: there may be little time left for it.
+LAST_PATIENCE = 3.0
 
 
 def journal_path(folder: Path, job_id: int, attempt: int) -> Path:
@@ -44,18 +46,28 @@ class Leftovers:
         self._trace_id = trace_id
         self._under_way: list[tuple[Outbox, Sender]] = []
         self._done = threading.Event()
+        self._stood_aside = threading.Event()  # also where there is nothing, or no more, to send
         self._closed = False
         if not self._paths:
-            self._done.set()
+            self._end()
 
     def start(self) -> None:
         """Begin to send, in a thread of its own."""
         if self._paths:
             threading.Thread(target=self._run, name="leftovers", daemon=True).start()
 
-    def wait(self, seconds: float = PATIENCE) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Return whether all of it was sent, or given up, within the time."""
         return self._done.wait(seconds)
+
+    def let_through(self) -> None:
+        """Return when it is the new attempt's turn to speak."""
+        self._stood_aside.wait(PATIENCE)
+
+    def stand_aside(self) -> None:
+        """Have the new attempt's turn come soon: it has its last word to say."""
+        self._done.wait(LAST_PATIENCE)
+        self._stood_aside.set()
 
     def close(self) -> None:
         """Send no more; what is left waits for the next attempt."""
@@ -71,7 +83,11 @@ class Leftovers:
         except Exception:
             log.exception("what an earlier attempt left cannot be sent")
         finally:
-            self._done.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._done.set()
+        self._stood_aside.set()
 
     def _send(self, path: Path) -> None:
         try:
