@@ -47,7 +47,7 @@ class Stop:
         self.cancelled = False
         self.terminated = False
         self.abandoned = False
-        self._signalled = False
+        self._interrupted = False
         self._holding = False
         self._claimed = False
         self._claiming = threading.Lock()
@@ -145,10 +145,12 @@ class Stop:
             signal.set_wakeup_fd(taken)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        # A data loader's worker inherits this handler; and who asks twice does not want to wait.
-        if self._signalled or os.getpid() != self._process:
+        # A data loader's worker inherits this handler; and who presses Ctrl-C twice does not want
+        # to wait. SIGTERM may come again from a service or a kubelet that was started anew.
+        by_hand = number == signal.SIGINT
+        if os.getpid() != self._process or (by_hand and self._interrupted):
             os._exit(EXIT_CODE)
-        self._signalled = True
+        self._interrupted |= by_hand
         self._terminate()
         # Nothing here may take a lock (as logging does): the main thread may be holding it.
         os.write(1, f"{signal.Signals(number).name}: the trainer is asked to end\n".encode())

@@ -28,6 +28,21 @@ os.write(1, b"deep\\n")
 hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
 
+SAVING = """
+import os, signal
+from trainer.stop import Stop
+
+stop = Stop(60.0)
+stop.hold()
+stop.listen(lambda: os._exit(1))
+for _ in range(3):
+    signal.raise_signal(signal.SIGTERM)
+signal.raise_signal(signal.SIGINT)
+os.write(1, b"saved\\n")
+signal.raise_signal(signal.SIGINT)
+os.write(1, b"lived on\\n")
+"""
+
 FORKING = """
 import os, signal, time
 from trainer.stop import Stop
@@ -74,6 +89,14 @@ def test_a_signal_is_heard_while_the_main_thread_is_deep_in_a_library(hold: str)
             raise
         assert "left\n" in process.stdout.read()
     assert code == 143
+
+
+def test_a_repeated_sigterm_changes_nothing_but_a_second_ctrl_c_ends_it_at_once() -> None:
+    # A service that is started again, or a kubelet, does not know what was sent before.
+    with started(SAVING) as process:
+        told, _ = process.communicate(timeout=20)
+    assert told.splitlines()[-1] == "saved"
+    assert process.returncode == 143
 
 
 def test_a_signal_to_a_worker_ends_the_worker_alone() -> None:
