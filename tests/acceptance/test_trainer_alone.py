@@ -372,8 +372,7 @@ async def test_a_trainer_whose_log_is_gone_still_ends(launcher: Launcher) -> Non
     launcher.server.directive = "stop"
     (launcher.folder / "sitecustomize.py").write_text(NO_STAMPER)
 
-    repository = Path(__file__).parents[2]
-    process = await launcher.launch(PYTHONPATH=f"{launcher.folder}:{repository}")
+    process = await launcher.launch(PYTHONPATH=f"{launcher.folder}:{Path(__file__).parents[2]}")
 
     async with asyncio.timeout(60):
         assert await process.wait() == 143, launcher.log

@@ -325,7 +325,6 @@ async def test_a_last_word_does_not_wait_long_for_those_of_earlier_attempts(
     later = Trainer(server, tmp_path, attempt=2, token="second-token")
 
     assert await to_thread(later.callbacks.done, {"status": "failed"}, patience=10)
-
     later.callbacks.close()
     assert len(left_in(tmp_path)) == 1
 
