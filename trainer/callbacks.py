@@ -65,10 +65,13 @@ class Callbacks:
     def done(self, body: dict[str, Any], *, patience: float) -> bool:
         """Say how it ended, last of all, and return whether the service has it."""
         self.say(("done", body, False))
-        self._leftovers.stand_aside()
         self._sender.conclude()
         self._outbox.wait_until_empty(patience)
         return self._sender.done_delivered
+
+    def hasten(self) -> None:
+        """Hold nothing back for what earlier attempts left: there is little time."""
+        self._leftovers.stand_aside()
 
     def flush(self, patience: float) -> bool:
         """Return whether all that was said so far got through within the time."""

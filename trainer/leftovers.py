@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 # How long a new attempt holds its own first word back for the last ones of those before it.
 PATIENCE = 30.0
-# ... and its very last one: there may be little time left for it.
-LAST_PATIENCE = 3.0
 
 
 def journal_path(folder: Path, job_id: int, attempt: int) -> Path:
@@ -65,8 +63,7 @@ class Leftovers:
         self._stood_aside.wait(PATIENCE)
 
     def stand_aside(self) -> None:
-        """Have the new attempt's turn come soon: it has its last word to say."""
-        self._done.wait(LAST_PATIENCE)
+        """Have the new attempt's turn come now; what is left is sent beside it."""
         self._stood_aside.set()
 
     def close(self) -> None:

@@ -313,22 +313,6 @@ async def test_what_a_killed_attempt_left_is_sent_first_with_its_own_token(
     assert left_in(tmp_path) == []
 
 
-async def test_a_last_word_does_not_wait_long_for_those_of_earlier_attempts(
-    server: CallbackServer, tmp_path: Path
-) -> None:
-    await server.stop()
-    killed = Trainer(server, tmp_path)
-    killed.say_epochs(1)
-    killed.callbacks.close()
-    server.busy_for, server.token = frozenset({FIRST_TOKEN}), "second-token"
-    await server.start()
-    later = Trainer(server, tmp_path, attempt=2, token="second-token")
-
-    assert await to_thread(later.callbacks.done, {"status": "failed"}, patience=10)
-    later.callbacks.close()
-    assert len(left_in(tmp_path)) == 1
-
-
 async def test_the_same_attempt_goes_on_with_its_count(
     server: CallbackServer, tmp_path: Path
 ) -> None:

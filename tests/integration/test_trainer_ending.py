@@ -15,7 +15,7 @@ from tests.callback_server import CallbackServer, until
 from trainer import last_word
 from trainer.callbacks import Callbacks
 from trainer.configuration import Configuration, read_configuration
-from trainer.outcomes import Succeeded
+from trainer.outcomes import Left, Succeeded
 from trainer.progress import Heart
 from trainer.results import Results
 from trainer.run import Attempt, run
@@ -57,7 +57,7 @@ async def server() -> AsyncIterator[CallbackServer]:
 
 @pytest.fixture
 def stop() -> Iterator[Stop]:
-    stop = Stop(2.0)
+    stop = Stop(4.0)
     yield stop
     stop.close()
 
@@ -87,20 +87,24 @@ def described(server: CallbackServer, folder: Path, **changes: str) -> Configura
     return read_configuration(environment | changes)
 
 
+def calling_back(server: CallbackServer, stop: Stop, folder: Path, attempt: int = 1) -> Callbacks:
+    return Callbacks(
+        base_url=server.url,
+        job_id=server.job_id,
+        trace_id=server.trace_id,
+        token=server.token,
+        hear=stop.hear,
+        attempt=attempt,
+        folder=folder,
+    )
+
+
 @pytest.fixture
 def attempt(server: CallbackServer, stop: Stop, tracking: Any, tmp_path: Path) -> Attempt:
-    configuration = described(server, tmp_path)
     return Attempt(
-        configuration=configuration,
+        configuration=described(server, tmp_path),
         stop=stop,
-        callbacks=Callbacks(
-            base_url=configuration.base_url,
-            job_id=configuration.job_id,
-            trace_id=configuration.trace_id,
-            token=configuration.token,
-            hear=stop.hear,
-            folder=configuration.outbox_dir,
-        ),
+        callbacks=calling_back(server, stop, tmp_path / "outbox"),
         heart=Heart(0, lambda _body: None),
         tracking=tracking,
         results=Results("checkpoints/job-7"),
@@ -151,6 +155,25 @@ async def test_a_last_word_that_cannot_be_said_still_ends_the_process(
     with pytest.raises(GoneError):
         await to_thread(attempt.leave)
     assert codes == [EXIT_CODE]
+
+
+async def test_who_is_told_to_end_does_not_wait_for_what_earlier_attempts_left(
+    server: CallbackServer, stop: Stop, tmp_path: Path
+) -> None:
+    await server.stop()
+    killed = calling_back(server, stop, tmp_path)
+    killed.event("epoch_end", epoch=1)
+    killed.close()
+    server.busy_for, server.token = frozenset({server.token}), "second-token"
+    await server.start()
+    later = calling_back(server, stop, tmp_path, attempt=2)
+    stop.hear("cancel")
+
+    await to_thread(last_word.hear_out, later, stop)
+    assert await to_thread(last_word.say_done, later, stop, Left())
+
+    later.close()
+    assert server.of_kind("event") == []
 
 
 async def test_an_attempt_without_a_place_to_work_in_says_so(
