@@ -152,7 +152,7 @@ def ours(train: ModuleType, plan: Plan, url: str) -> float:
         uri=f"sqlite:///{plan.folder.parent}/mlflow.db",
         run_name="bench",
         tags={},
-        lost=lambda _why: None,
+        say=lambda _kind, **_data: None,
     )
     recorder = Recorder(
         callbacks=callbacks,

@@ -32,6 +32,12 @@ def trainer_title(name: str, data: Data) -> str:
             return "MLflow cannot be reached"
         case "mlflow_recovered", _:
             return "MLflow answers again"
+        case "mlflow_refused", _:
+            return "MLflow refuses something"
+        case "mlflow_run_gone", _:
+            return "The run in MLflow is gone"
+        case "mlflow_incomplete", _:
+            return "MLflow lacks a part of this attempt"
         case "traceback", _:
             return "The traceback of the failure"
         case "callbacks_dropped", _:

@@ -134,11 +134,12 @@ class CallbackServer:
         """Where a next attempt may go on, from what was recorded."""
         damaged = {data["uri"] for data in self.events("checkpoint_damaged")}
         saved = [data for data in self.events("checkpoint_saved") if data["uri"] not in damaged]
+        runs = [data["mlflow_run_id"] for data in self.events("tracking_started")]
         newest_first = sorted(saved, key=lambda data: data["epoch"])[::-1]
         return {
             "checkpoints": [{"best": None, **data} for data in newest_first[:10]],
             "epochs_reported": max((data["epoch"] for data in self.events("epoch_end")), default=0),
-            "mlflow_run_id": None,
+            "mlflow_run_id": next(reversed(runs), None),
         }
 
     def _trouble(self, request: web.Request, trouble: int | str) -> web.StreamResponse:

@@ -39,6 +39,22 @@ def own_fitness(checkpoint: Mapping[str, Any]) -> Any:
     return metrics.get("fitness") if isinstance(metrics, Mapping) else None
 
 
+def results_table(checkpoint: Mapping[str, Any]) -> str | None:
+    """Return the results.csv that led to the checkpoint, or None where it holds none."""
+    results = checkpoint.get("train_results")
+    if not isinstance(results, Mapping) or not results:
+        return None
+    try:
+        rows = [",".join(f"{value:.6g}" for value in row) for row in _rows(results)]
+    except (TypeError, ValueError):
+        return None
+    return "\n".join([",".join(map(str, results)), *rows]) + "\n"
+
+
+def _rows(columns: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return list(zip(*columns.values(), strict=True))
+
+
 def _is_best(checkpoint: Mapping[str, Any]) -> bool:
     best = checkpoint.get("best_fitness")
     return best is not None and bool(best == own_fitness(checkpoint))

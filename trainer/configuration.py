@@ -64,6 +64,8 @@ class Configuration(Caller):
     imgsz: int
     batch: int
     mlflow_uri: str | None
+    mlflow_run_id: str | None
+    """The run to continue, where the service does not know one."""
     train_params: str
     work_dir: Path | None
     dataset_check: str = "errors"
@@ -107,6 +109,7 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         imgsz=_whole(environment, "IMGSZ", smallest=SMALLEST_IMAGE, default=640),
         batch=_batch(environment),
         mlflow_uri=_optional(environment, "MLFLOW_TRACKING_URI"),
+        mlflow_run_id=_optional(environment, "MLFLOW_RUN_ID"),
         train_params=_optional(environment, "TRAIN_PARAMS") or "{}",
         work_dir=_folder(environment, "WORK_DIR"),
         dataset_check=_dataset_check(environment),

@@ -24,8 +24,9 @@ def offline_environment(work: Path, environment: Mapping[str, str]) -> dict[str,
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "DO_NOT_TRACK": "true",
         "GIT_PYTHON_REFRESH": "quiet",
-        # A tracking server that is away must not hold the training up for minutes.
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": environment.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        # Whether and when to ask a tracking server again is for `trainer.tracking` to say.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": environment.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0"),
         "MLFLOW_HTTP_REQUEST_TIMEOUT": environment.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "20"),
         # Ultralytics would take one thread; on a machine without a GPU that is half the speed.
         "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS") or str(threads),

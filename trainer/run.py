@@ -22,6 +22,7 @@ from trainer.errors import DatasetInvalidError, Interrupted
 from trainer.findings import LEVELS
 from trainer.inspection import inspect
 from trainer.last_word import LAST_SECOND, decided, hear_out, say_done
+from trainer.mlflow_run import default_uri, tags_of
 from trainer.offline import offline_environment
 from trainer.outcomes import Failed, Left, Outcome, Succeeded, failed
 from trainer.params import read_params, resolve_model
@@ -34,7 +35,7 @@ from trainer.resume import Ground, Search
 from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
 from trainer.telemetry import Telemetry
-from trainer.tracking import Tracking, default_uri
+from trainer.tracking import Tracking
 from trainer.uploads import OutOfTimeError, Uploads, patiently, until
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,6 @@ TRACKING_PATIENCE_STOPPED = 5.0
 RESCUE_PATIENCE = 60.0
 # Of the grace, what is kept for the last callbacks.
 LAST_WORDS_SECONDS = 6.0
-LONGEST_MESSAGE = 2000
 MOST_FINDINGS = 10
 # What an earlier process of the same attempt may have left, and this one makes anew.
 SCRATCH = ("dataset", "run", "uploads")
@@ -136,9 +136,7 @@ class Attempt:
         metrics = self._train(train, plan, storage, recorder, uploads)
         self.stop.hold()
         recorder.phase("upload")
-        for file in (plan.best, plan.folder / "results.csv"):
-            if file.exists():
-                self.tracking.artifact(file)
+        self._track_files(plan)
         artifacts = self.results.store(lambda: self.stop.left(LAST_WORDS_SECONDS))
         return Succeeded(metrics, artifacts)
 
@@ -147,16 +145,14 @@ class Attempt:
         if isinstance(ended, Failed) and self.stop.wanted:
             ended = Left()  # what breaks while it is told to end is no fault of its own
         ended = self._rescued(ended)
-        run_id = self.tracking.run_id
         if isinstance(ended, Left):
             hear_out(self.callbacks, self.stop)
         else:
             status = "FINISHED" if isinstance(ended, Succeeded) else "FAILED"
             self._finish_tracking(status)
-            run_id = self.tracking.run_id
         ended = decided(ended, self.stop)
         self.heart.stop()
-        heard = say_done(self.callbacks, self.stop, ended, run_id)
+        heard = say_done(self.callbacks, self.stop, ended, self.tracking.conclude())
         if isinstance(ended, Left):
             self.callbacks.close()  # whatever else goes wrong now, `done` was the last word
             self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
@@ -175,7 +171,7 @@ class Attempt:
         self.heart.stop()
         if not self.stop.abandoned:
             hear_out(self.callbacks, self.stop)
-            say_done(self.callbacks, self.stop, Left(), self.tracking.run_id)
+            say_done(self.callbacks, self.stop, Left(), self.tracking.conclude())
         self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
         clean(self.work, made_up=self.configuration.work_dir is None)
 
@@ -199,6 +195,13 @@ class Attempt:
     def _at_most(self, seconds: float) -> float:
         """Return so many seconds, or what is left of the grace of whoever asked us to end."""
         return max(0.0, min(seconds, self.stop.left(LAST_SECOND)))
+
+    def _track_files(self, plan: Plan) -> None:
+        table = plan.folder / "results.csv"
+        for file in (plan.best, table, plan.folder / "args.yaml"):
+            if file.exists():
+                self.tracking.artifact(file)
+        self.tracking.artifact(plan.folder / "results.png", drawn_from=table)
 
     def _uploads(self, storage: Storage) -> Uploads:
         attempt = self.configuration.attempt
@@ -251,6 +254,7 @@ class Attempt:
     ) -> dict[str, float]:
         past = self._past()
         recorder.epochs_reported = past.epochs_reported
+        self.tracking.continue_run(past.mlflow_run_id or self.configuration.mlflow_run_id)
         if not past.checkpoints:
             return dict(train.train(plan, recorder, self.stop))
         search = Search(
@@ -283,6 +287,7 @@ class Attempt:
             return dict(train.resume(plan, ground.file, standing, recorder, self.stop))
         message = f"All {standing.epochs_done} epochs were done already; only validating."
         recorder.remark("resume_complete", uri=ground.uri, message=message)
+        self.tracking.start({})
         ground.file.replace(plan.last)
         return dict(train.finish(plan))
 
@@ -316,13 +321,16 @@ def _import_train(work: Path) -> ModuleType:
 def _open_tracking(configuration: Configuration, callbacks: Callbacks) -> Tracking:
     return Tracking(
         uri=configuration.mlflow_uri or default_uri(configuration.work_dir or Path.cwd()),
-        run_name=f"job-{configuration.job_id}-attempt-{configuration.attempt}",
-        tags={
-            "epochlog.job_id": str(configuration.job_id),
-            "epochlog.attempt": str(configuration.attempt),
-            "epochlog.trace_id": configuration.trace_id,
-        },
-        lost=lambda why: callbacks.event("mlflow_unavailable", message=why[:LONGEST_MESSAGE]),
+        run_name=f"job-{configuration.job_id}",
+        tags=tags_of(
+            configuration.job_id,
+            configuration.attempt,
+            configuration.trace_id,
+            configuration.base_url,
+        ),
+        say=callbacks.event,
+        untold=configuration.outbox_dir
+        / f"job-{configuration.job_id}-{configuration.trace_id}.mlflow",
     )
 
 

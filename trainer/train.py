@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from trainer.checkpoint import Standing, own_fitness, read_standing
+from trainer.checkpoint import Standing, own_fitness, read_standing, results_table
 from trainer.errors import ParamsInvalidError, ResumeError
 from trainer.failures import brief
 from trainer.hooks import Hooks
@@ -99,6 +99,9 @@ def read_checkpoint(file: Path, plan: Plan) -> Standing:
         "resume": False,
     }
     torch.save(content, file)
+    if (table := results_table(content)) is not None:
+        plan.folder.mkdir(parents=True, exist_ok=True)  # ultralytics adds to what is there
+        (plan.folder / "results.csv").write_text(table, encoding="utf-8")
     return standing
 
 

@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import json
 import os
+import sqlite3
 import sys
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.callback_server import CallbackServer, until
+from tests.mlflow import MlflowServer
 from trainer.shapes import write_shapes
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
@@ -40,6 +43,16 @@ class Launcher:
     @property
     def log(self) -> str:
         return (self.folder / "trainer.log").read_text()
+
+    def tracked_files(self) -> list[str]:
+        files = (self.folder / "mlartifacts").rglob("*")
+        return sorted(file.name for file in files if file.is_file())
+
+    def tracked_steps(self) -> list[tuple[str, int]]:
+        """Return the epochs whose metrics each run in MLflow holds."""
+        with closing(sqlite3.connect(self.folder / "mlflow.db")) as tracked:
+            wanted = "select distinct run_uuid, step from metrics where key = 'mAP50' order by step"
+            return tracked.execute(wanted).fetchall()
 
     def add_shapes(self) -> None:
         (self.bucket / "datasets").mkdir(parents=True)
@@ -154,7 +167,10 @@ async def test_a_training_outlives_its_service_and_leaves_its_weights_and_its_ru
     for one in done["artifacts"]:
         content = path_of(one).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (one["sha256"], one["bytes"])
-    assert list((launcher.folder / "mlartifacts").rglob("best.pt"))
+    assert launcher.tracked_files() == ["args.yaml", "best.pt", "results.csv", "results.png"]
+    assert [data["mlflow_run_id"] for data in server.events("tracking_started")] == [
+        done["mlflow_run_id"]
+    ]
     assert_every_line_is_traced(launcher)
     assert f"[TRACE:{server.trace_id}] epoch=2 epoch 2 of 2 took" in launcher.log
 
@@ -198,6 +214,13 @@ async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whol
     assert "resume_complete" in types
     assert "epoch_end" not in types
     assert server.of_kind("done")[-1]["status"] == "succeeded"
+    # All are one run, which lacks no epoch, and its table holds each one once.
+    runs = {data["mlflow_run_id"] for data in server.events("tracking_started")}
+    assert runs == {server.of_kind("done")[-1]["mlflow_run_id"]}
+    assert launcher.tracked_steps() == [(run, step) for run in runs for step in range(1, 6)]
+    (table,) = (launcher.folder / "mlartifacts").rglob("results.csv")
+    epochs = [line.split(",")[0] for line in table.read_text().splitlines()]
+    assert epochs == ["epoch", "1", "2", "3", "4", "5"]
 
 
 async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
@@ -228,6 +251,34 @@ async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(
     assert done["error"]["retryable"] is True
     assert path_of(server.events("checkpoint_saved")[-1]).is_file()
     assert_lines_within_an_epoch_say_so(launcher, 1)
+
+
+async def test_an_outage_of_mlflow_leaves_the_training_alone_and_no_gap_in_its_run(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+    with MlflowServer(launcher.folder) as mlflow:
+        await asyncio.to_thread(mlflow.start)
+        process = await launcher.launch(EPOCHS="500", MLFLOW_TRACKING_URI=mlflow.url)
+        await until(lambda: server.events("tracking_started"), seconds=SLOW)
+        mlflow.kill()
+        await until(lambda: server.events("mlflow_unavailable"), seconds=SLOW)
+        away = len(server.events("epoch_end"))
+        await until(lambda: len(server.events("epoch_end")) > away + 2, seconds=SLOW)
+        await asyncio.to_thread(mlflow.start)
+        await until(lambda: server.events("mlflow_recovered"), seconds=SLOW)
+        process.terminate()
+
+        assert await ended(process) == 143, launcher.log
+        assert server.done is not None
+        run_id = server.done["mlflow_run_id"]
+        steps = [step for step, _, _ in mlflow.history(run_id, "mAP50")]
+        epochs = [data["epoch"] for data in server.events("epoch_end")]
+        assert steps == epochs[: len(steps)]
+        assert len(steps) > away + 2
+        assert len(server.events("mlflow_unavailable")) == 1
+        assert server.events("mlflow_recovered")[0]["missed"] >= 2
 
 
 async def test_without_a_service_sigterm_still_saves_and_ends_within_its_grace(

@@ -15,9 +15,9 @@ from trainer.checkpoint import Standing, read_standing
 from trainer.errors import Interrupted, ObjectMissingError, ResumeError
 from trainer.local_storage import LocalStorage
 from trainer.metrics import tidy, tidy_name
+from trainer.mlflow_run import artifact_location, default_uri
 from trainer.progress import Heart, Progress, heartbeat
 from trainer.stop import GRACE_SECONDS, Stop
-from trainer.tracking import artifact_location, default_uri
 
 
 @pytest.mark.parametrize(
