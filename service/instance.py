@@ -18,11 +18,11 @@ from service.feed import Feed
 from service.imported import Imported
 from service.lease import Candidate
 from service.metrics import Metrics
-from service.object_store import Bucket
 from service.postgres import Database
 from service.settings import Settings
 from service.store import Store
 from service.tracing import Tracing
+from service.training_storage import Signing
 from service.views import job_view
 
 
@@ -43,7 +43,7 @@ class Instance:
     metrics: Metrics
     tracing: Tracing | None = None
     """What makes spans; None where nobody collects them."""
-    signing: Bucket | None = None
+    signing: Signing | None = None
     """The bucket for which addresses are signed; None where trainers have keys of their own."""
 
     @property

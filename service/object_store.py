@@ -212,10 +212,13 @@ class Bucket:
 
     async def sign_parts(self, name: str, upload_id: str, count: int, seconds: float) -> list[str]:
         """Return the addresses to which parts 1, 2, 3 … of the object may be written."""
-        return [
-            await self._signed("upload_part", name, seconds, UploadId=upload_id, PartNumber=number)
-            for number in range(1, count + 1)
-        ]
+        about: dict[str, Any] = {"UploadId": upload_id}
+        urls = []
+        for number in range(1, count + 1):
+            about["PartNumber"] = number
+            urls.append(await self._signed("upload_part", name, seconds, **about))
+            await asyncio.sleep(0)  # signing only computes, and others are to have their turn
+        return urls
 
     async def complete_parts(
         self, name: str, upload_id: str, parts: Sequence[tuple[int, str]]

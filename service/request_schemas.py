@@ -144,6 +144,7 @@ class ObjectToWrite(_Strict):
     key: ObjectKey
     bytes: Annotated[int, Field(ge=0, le=LARGEST)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    upload_id: UploadId | None = None
 
 
 class UploadedPart(_Strict):

@@ -34,7 +34,7 @@ from service.instance import Instance, policy_of
 from service.lease import Candidate, holder_of
 from service.local import LocalExecutor
 from service.metrics import Metrics
-from service.object_store import AccessKeys, Bucket, open_store
+from service.object_store import AccessKeys, open_store
 from service.postgres import Database, migrate
 from service.rebuilding import rebuild_if_old
 from service.senses import Senses
@@ -44,7 +44,7 @@ from service.store import Store
 from service.supervisor import Supervisor
 from service.traced_log import TracedLog
 from service.tracing import Tracing, open_tracing
-from service.training_storage import signing_storage
+from service.training_storage import Signing, signing_storage
 
 DRAIN_SECONDS = 5.0
 WATCH_SECONDS = 1.0
@@ -187,12 +187,13 @@ async def _start_anchoring(
 
 async def _signing(
     stack: AsyncExitStack, settings: Settings, keys: AccessKeys | None
-) -> Bucket | None:
+) -> Signing | None:
     """Return the bucket for which addresses are signed, if they are."""
-    bucket = signing_storage(settings, keys)
-    if bucket is not None:
-        await stack.enter_async_context(bucket.held())
-    return bucket
+    signing = signing_storage(settings, keys)
+    if signing is not None:
+        await stack.enter_async_context(signing.reading.held())
+        await stack.enter_async_context(signing.writing.held())
+    return signing
 
 
 async def _start_compacting(

@@ -13,7 +13,7 @@ from service.errors import (
     StorageNotSignedError,
     StorageUnavailableError,
 )
-from service.object_store import Bucket, ObjectStoreError
+from service.object_store import ObjectStoreError
 from service.request_schemas import (
     AbortUpload,
     CompleteUpload,
@@ -23,11 +23,12 @@ from service.request_schemas import (
 )
 from service.routing import Call, Reply
 from service.storage_keys import PART, is_key, may_read, may_write, part_length
+from service.training_storage import Signing
 
 
 async def sign_get(call: Call[ObjectName, NoQuery]) -> Reply:
     """Sign the reading of the job's data set, or of one of its checkpoints."""
-    bucket, key = _bucket(call), _key(call.body.key)
+    bucket, key = _signing(call).reading, _key(call.body.key)
     found = await call.instance.store.job(call.job_id)
     if found is None:
         raise JobNotFoundError(f"There is no job {call.job_id}.")
@@ -40,7 +41,7 @@ async def sign_get(call: Call[ObjectName, NoQuery]) -> Reply:
 
 async def sign_put(call: Call[ObjectToWrite, NoQuery]) -> Reply:
     """Sign the writing of a checkpoint, in parts where it is large."""
-    bucket, body = _bucket(call), call.body
+    bucket, body = _signing(call).writing, call.body
     key = await _writable(call, body.key)
     seconds = call.instance.settings.presign_ttl
     if body.bytes <= PART:
@@ -49,7 +50,7 @@ async def sign_put(call: Call[ObjectToWrite, NoQuery]) -> Reply:
         signed: dict[str, Any] = {"method": "PUT", "url": url, "headers": headers}
     else:
         length = part_length(body.bytes)
-        upload_id = await _asked(bucket.begin_parts(key, body.sha256))
+        upload_id = body.upload_id or await _asked(bucket.begin_parts(key, body.sha256))
         count = -(-body.bytes // length)
         urls = await _asked(bucket.sign_parts(key, upload_id, count, seconds))
         parts = [{"number": number, "url": url} for number, url in enumerate(urls, start=1)]
@@ -59,7 +60,7 @@ async def sign_put(call: Call[ObjectToWrite, NoQuery]) -> Reply:
 
 async def complete(call: Call[CompleteUpload, NoQuery]) -> Reply:
     """Put an object together from its parts."""
-    bucket, body = _bucket(call), call.body
+    bucket, body = _signing(call).writing, call.body
     key = await _writable(call, body.key)
     parts = [(part.number, part.etag) for part in body.parts]
     await _asked(bucket.complete_parts(key, body.upload_id, parts))
@@ -68,13 +69,13 @@ async def complete(call: Call[CompleteUpload, NoQuery]) -> Reply:
 
 async def abort(call: Call[AbortUpload, NoQuery]) -> Reply:
     """Forget the parts of an object that is not to be."""
-    bucket = _bucket(call)
+    bucket = _signing(call).writing
     key = await _writable(call, call.body.key)
     await _asked(bucket.abort_parts(key, call.body.upload_id))
     return Reply(payload={"key": key})
 
 
-def _bucket(call: Call[Any, NoQuery]) -> Bucket:
+def _signing(call: Call[Any, NoQuery]) -> Signing:
     if call.instance.signing is None:
         raise StorageNotSignedError
     return call.instance.signing
@@ -91,8 +92,9 @@ async def _writable(call: Call[Any, NoQuery], key: str) -> str:
     found = await call.instance.store.job(call.job_id)
     if found is None:
         raise JobNotFoundError(f"There is no job {call.job_id}.")
-    attempt = call.caller.attempt
-    if not may_write(_key(key), call.job_id, attempt, found.state.attempt):
+    attempt, state = call.caller.attempt, found.state
+    current = None if state.status.is_final else state.attempt
+    if not may_write(_key(key), call.job_id, attempt, current):
         raise ForbiddenKeyError(f"Attempt {attempt} of job {call.job_id} may not write {key}.")
     return key
 

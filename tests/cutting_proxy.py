@@ -25,6 +25,8 @@ class CuttingProxy:
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self.cuts: list[int] = []
         """After how many bytes from the server the next connections that bring so many are cut."""
+        self.ups: list[int] = []
+        """The same for what goes to the server."""
         self.every: int | None = None
         """Cut each connection after so many bytes in either direction."""
         self.down = 0
@@ -86,7 +88,8 @@ class CuttingProxy:
     def _ends(self, passed: int, is_up: bool) -> bool:
         if self.every is not None and passed >= self.every:
             return True
-        if not is_up and self.cuts and passed >= self.cuts[0]:
-            del self.cuts[0]
+        cuts = self.ups if is_up else self.cuts
+        if cuts and passed >= cuts[0]:
+            del cuts[0]
             return True
         return False

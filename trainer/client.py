@@ -29,7 +29,7 @@ from trainer.last_word import decided, hear_out, say_done
 from trainer.metrics import tidy
 from trainer.outbox import Said, make_item
 from trainer.outcomes import Failed, Left, Outcome, Succeeded, failed
-from trainer.past import LEFTOVERS_PATIENCE, Checkpoint, Past, ask_past
+from trainer.past import Checkpoint, Past, ask_past
 from trainer.progress import Heart
 from trainer.stop import EXIT_CODE, GRACE_SECONDS, Stop
 
@@ -195,8 +195,8 @@ class Run:
         self._refuse_outside()
         if self._caller is None or self._callbacks is None:
             return Past()
-        self._callbacks.flush(LEFTOVERS_PATIENCE)  # the same attempt may have been begun before
-        return ask_past(self._callbacks, self._caller.resume_from)
+        is_first = self._caller.attempt == 1 and self._caller.resume_from is None
+        return ask_past(self._callbacks, self._caller.resume_from, is_first=is_first)
 
     @property
     def resume_from(self) -> Checkpoint | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,7 @@ class LocalStorage:
 
 def copy_whole(source: Path, target: Path, sha256: str | None = None) -> tuple[str, int]:
     """Copy a file so that the target is the old or the new one; return its SHA-256 and length."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         with source.open("rb") as reader, part.open("wb") as writer:
             digest, size = copy(reader, writer)

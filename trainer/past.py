@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 ASKING_PATIENCE = 20.0
 # How long an attempt waits for the service to hear what earlier ones could not say.
 LEFTOVERS_PATIENCE = 10.0
+# Where there is something to go on from: to start anew would cost more than to wait.
+ASKING_PATIENCE_AGAIN = 300.0
 CONNECT_SECONDS = 5
 READ_SECONDS = 10
 
@@ -111,11 +113,16 @@ class Question:
         return response.status_code, response.json() if response.status_code == 200 else None
 
 
-def ask_past(callbacks: Callbacks, resume_from: str | None) -> Past:
-    """Return where earlier attempts of this job ended, once all that they said is known."""
+def ask_past(callbacks: Callbacks, resume_from: str | None, *, is_first: bool) -> Past:
+    """Return where earlier processes of this job ended, once all that they said is known.
+
+    A first attempt may have had one, too; it does not wait for a service that is away for long.
+    """
     callbacks.settle_past(LEFTOVERS_PATIENCE)
+    callbacks.flush(LEFTOVERS_PATIENCE)
     question = Question(callbacks.job_url, callbacks.bearer)
-    return (question.ask() or Past()).and_from(resume_from)
+    asked = question.ask(ASKING_PATIENCE if is_first else ASKING_PATIENCE_AGAIN)
+    return (asked or Past()).and_from(resume_from)
 
 
 def read_past(content: Mapping[str, Any]) -> Past:

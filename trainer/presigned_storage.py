@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import requests
 
@@ -28,8 +30,13 @@ from trainer.transfer import (
 TIMEOUT = (5, 30)
 AT_ONCE = 4
 PASSING = frozenset({408, 425, 429})
+# What stores answer to an address that has expired, and to one that was never good.
+REFUSED = frozenset({400, 401, 403})
+ERROR_CODE = re.compile(rb"<Code>(\w+)</Code>")
+LONGEST_ERROR = 4096
 
 Json = Mapping[str, Any]
+Result = TypeVar("Result")
 
 
 class PresignedStorage:
@@ -47,9 +54,8 @@ class PresignedStorage:
 
         @contextmanager
         def open_at(start: int, etag: str | None) -> Iterator[Opened]:
-            signed = self._sign("get", {"key": key})
-            with _answered(uri, "read"), self._get(signed, start, etag) as answer:
-                yield _opened(answer, uri)
+            with _answered(uri, "read"), self._get(uri, key, start, etag) as answer:
+                yield _opened(answer)
 
         digest, size = download(uri, open_at, target, sha256)
         return Stored(uri, digest, size)
@@ -63,36 +69,37 @@ class PresignedStorage:
         uri = uri_of(self._bucket, key)
         digest, size = digest_of(source)
         wanted = {"key": key, "bytes": size, "sha256": digest}
-        persistently(uri, lambda: self._send(source, uri, wanted))
+        persistently(uri, lambda: _freshly(lambda: self._send(source, uri, wanted)))
         return Stored(uri, digest, size)
 
     def _send(self, source: Path, uri: str, wanted: Json) -> None:
         signed, pace = self._sign("put", wanted), Pace(uri, wanted["bytes"])
         if "parts" in signed:
-            self._send_parts(source, uri, {"key": wanted["key"]}, signed, pace)
+            self._send_parts(source, uri, wanted, signed, pace)
             return
         with source.open("rb") as reader:
             body = _Window(reader, 0, wanted["bytes"], pace)
             _put(uri, signed["url"], body, signed.get("headers", {}))
 
-    def _send_parts(self, source: Path, uri: str, named: Json, signed: Json, pace: Pace) -> None:
-        length, size = int(signed["part_bytes"]), source.stat().st_size
+    def _send_parts(self, source: Path, uri: str, wanted: Json, signed: Json, pace: Pace) -> None:
+        length, size = int(signed["part_bytes"]), wanted["bytes"]
+        upload = {"key": wanted["key"], "upload_id": signed["upload_id"]}
+        addresses = _Addresses(signed, lambda: self._sign("put", {**wanted, **upload}))
 
-        def send(part: Json) -> dict[str, Any]:
-            number = int(part["number"])
+        def send(number: int) -> dict[str, Any]:
             start = (number - 1) * length
 
             def once() -> str:
-                with source.open("rb") as reader:
+                with source.open("rb") as reader, addresses.of(number) as url:
                     body = _Window(reader, start, min(length, size - start), pace)
-                    return _put(uri, part["url"], body, {})
+                    return _put(uri, url, body, {})
 
-            return {"number": number, "etag": persistently(f"part {number} of {uri}", once)}
+            etag = persistently(f"part {number} of {uri}", lambda: _freshly(once))
+            return {"number": number, "etag": etag}
 
-        upload = {**named, "upload_id": signed["upload_id"]}
         try:
             with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="parts") as pool:
-                parts = list(pool.map(send, signed["parts"]))
+                parts = list(pool.map(send, addresses.numbers))
             self._sign("complete", {**upload, "parts": parts})
         except BaseException:
             self._abort(upload)
@@ -124,13 +131,46 @@ class PresignedStorage:
                 break
         return _read(answer, what)
 
-    def _get(self, signed: Json, start: int, etag: str | None) -> requests.Response:
-        headers = dict(signed.get("headers", {}))
-        if start and etag:
-            headers |= {"Range": f"bytes={start}-", "If-Range": etag}
+    def _get(self, uri: str, key: str, start: int, etag: str | None) -> requests.Response:
         # What is stored is what is hashed: nobody may unpack it on the way.
-        headers["Accept-Encoding"] = "identity"
-        return requests.get(signed["url"], headers=headers, stream=True, timeout=TIMEOUT)
+        wanted = {"Accept-Encoding": "identity"}
+        if start and etag:
+            wanted |= {"Range": f"bytes={start}-", "If-Range": etag}
+
+        def once() -> requests.Response:
+            signed = self._sign("get", {"key": key})
+            headers = {**signed.get("headers", {}), **wanted}
+            answer = requests.get(signed["url"], headers=headers, stream=True, timeout=TIMEOUT)
+            _refuse(answer, uri, "read")
+            return answer
+
+        return _freshly(once)
+
+
+class _RefusedError(StorageDeniedError):
+    """The store refuses an address, perhaps only because it has expired."""
+
+
+class _Addresses:
+    """Where the parts of an object go."""
+
+    def __init__(self, signed: Json, sign: Callable[[], Json]) -> None:
+        self._sign = sign
+        self._urls = _urls(signed)
+        self._changing = threading.Lock()
+        self.numbers = sorted(self._urls)
+
+    @contextmanager
+    def of(self, number: int) -> Iterator[str]:
+        """Lend the address of a part; where it is refused, all of them are signed anew."""
+        url = self._urls[number]
+        try:
+            yield url
+        except _RefusedError:
+            with self._changing:
+                if self._urls[number] == url:
+                    self._urls = _urls(self._sign())
+            raise
 
 
 class _Window:
@@ -140,6 +180,10 @@ class _Window:
         reader.seek(start)
         self._reader, self._left, self._pace = reader, length, pace
         self._length = length
+
+    def take_back(self) -> None:
+        """What was read did not arrive."""
+        self._pace.add(self._left - self._length)
 
     def __len__(self) -> int:
         return self._length
@@ -152,8 +196,19 @@ class _Window:
         return piece
 
 
-def _opened(answer: requests.Response, uri: str) -> Opened:
-    _refuse(answer, uri, "read")
+def _urls(signed: Json) -> dict[int, str]:
+    return {int(part["number"]): str(part["url"]) for part in signed["parts"]}
+
+
+def _freshly(work: Callable[[], Result]) -> Result:
+    """Return what the work brings; where its address is refused, with another one."""
+    try:
+        return work()
+    except _RefusedError:
+        return work()
+
+
+def _opened(answer: requests.Response) -> Opened:
     start = offset_in(answer.headers.get("Content-Range"))
     length = answer.headers.get("Content-Length")
     return Opened(
@@ -166,9 +221,13 @@ def _opened(answer: requests.Response, uri: str) -> Opened:
 
 def _put(uri: str, url: str, body: _Window, headers: Json) -> str:
     """Send it; return the ETag of what arrived."""
-    with _answered(uri, "written"):
-        answer = requests.put(url, data=body, headers=dict(headers), timeout=TIMEOUT)
-        _refuse(answer, uri, "written")
+    try:
+        with _answered(uri, "written"):
+            answer = requests.put(url, data=body, headers=dict(headers), timeout=TIMEOUT)
+            _refuse(answer, uri, "written")
+    except BaseException:
+        body.take_back()
+        raise
     return answer.headers.get("ETag", "")
 
 
@@ -185,25 +244,38 @@ def _refuse(answer: requests.Response, uri: str, done: str) -> None:
     """Raise what the store's answer means, unless it is a good one."""
     if answer.ok:
         return
-    if answer.status_code == 404:
+    status, code = answer.status_code, _code(answer)
+    if status >= 500 or status in PASSING:
+        raise PassingError(f"HTTP {status} {code}".strip())
+    refused = f"The storage refuses: {uri} cannot be {done}"
+    if code == "NoSuchBucket":
+        raise StorageDeniedError(f"{refused}: there is no such bucket; BUCKET is to be checked.")
+    if status == 404 and done == "read":
         raise ObjectMissingError(f"There is no {uri} in the storage.")
-    if answer.status_code >= 500 or answer.status_code in PASSING:
-        raise PassingError(f"HTTP {answer.status_code}")
-    raise StorageDeniedError(
-        f"The storage refuses: {uri} cannot be {done}: HTTP {answer.status_code} for an address"
-        " that the service signed; its keys, its clock and the bucket are to be checked."
+    kind = _RefusedError if status in REFUSED else StorageDeniedError
+    raise kind(
+        f"{refused}: HTTP {f'{status} {code}'.strip()} for an address that the service signed;"
+        " its keys, its clock and the bucket are to be checked."
     )
+
+
+def _code(answer: requests.Response) -> str:
+    """Return the store's own word for what went wrong."""
+    with answer:
+        found = ERROR_CODE.search(next(answer.iter_content(LONGEST_ERROR), b""))
+    return found[1].decode() if found else ""
 
 
 def _read(answer: requests.Response, key: str) -> Json:
     """Return what the service says of an object, or raise what it means."""
     status = answer.status_code
-    if status >= 500 or status in PASSING:
-        raise PassingError(f"the service: HTTP {status}")
     try:
         content = answer.json()
     except requests.JSONDecodeError:
         content = None
+    if status >= 500 or status in PASSING:
+        detail = content.get("detail") if isinstance(content, Mapping) else None
+        raise PassingError(f"the service: HTTP {status}" + (f": {detail}" if detail else ""))
     if not isinstance(content, Mapping):
         raise PassingError("the service: an answer that is not its JSON")
     if not answer.ok:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from trainer.errors import Interrupted
+from trainer.errors import Interrupted, StorageUnreachableError
 from trainer.plan import Plan
 from trainer.storage import Storage
 from trainer.uploads import OutOfTimeError, Uploads, artifact, patiently
@@ -14,6 +17,10 @@ from trainer.uploads import OutOfTimeError, Uploads, artifact, patiently
 log = logging.getLogger(__name__)
 
 Left = Callable[[], float]
+
+# How long a training that is complete waits for storage that is away, or for who signs for it. It
+# does so by itself: the storage pauses between its own tries.
+PATIENCE = 600.0
 
 
 class Results:
@@ -30,20 +37,27 @@ class Results:
 
     def store(self, left: Left) -> list[dict[str, Any]]:
         """Store all of it and name it; raise Interrupted where no time is left for that."""
-        try:
-            return self._stored(left)
-        except OutOfTimeError as error:
-            raise Interrupted from error
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._stored(left, Path.exists)
+            except OutOfTimeError as error:
+                raise Interrupted from error
+            except StorageUnreachableError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("the weights are not stored yet: %s", error)
 
     def rescue(self, left: Left) -> list[dict[str, Any]]:
         """Store what a training that does not end well has reached, as far as that goes."""
         try:
-            return self._stored(left)
+            # What torch writes is a zip; without its end, it was broken off by what went wrong.
+            return self._stored(left, zipfile.is_zipfile)
         except Exception as error:
             log.warning("the weights were not stored: %s", error)
             return []
 
-    def _stored(self, left: Left) -> list[dict[str, Any]]:
+    def _stored(self, left: Left, is_whole: Callable[[Path], bool]) -> list[dict[str, Any]]:
         if self._of is None:
             return []
         storage, uploads, plan = self._of
@@ -51,7 +65,7 @@ class Results:
             raise OutOfTimeError
         if not plan.last.exists():
             return []
-        files = [file for file in (plan.best, plan.last) if file.exists()]
+        files = [file for file in (plan.best, plan.last) if file.exists() and is_whole(file)]
         return patiently(
             lambda: [
                 artifact(file.name, storage.store(file, f"{self._folder}/{file.name}"))

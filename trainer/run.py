@@ -268,15 +268,18 @@ class Attempt:
             message = "No earlier checkpoint can be continued; the training starts anew."
             recorder.remark("resume_failed", uri=past.checkpoints[0].uri, message=message)
             return dict(train.train(plan, recorder, self.stop))
+        uploads.know_ground(ground.uri)
         uploads.know_best(ground.best, plan.best, ground.standing.epochs_done)
         return self._resume(train, plan, recorder, ground)
 
     def _past(self) -> Past:
-        """Return where earlier attempts of this job ended, once all that they said is known."""
+        """Return where earlier processes of this job ended, once all that they said is known.
+
+        A first attempt may have had one, too: before its Job was suspended and admitted again.
+        """
         configuration = self.configuration
-        if configuration.attempt == 1 and configuration.resume_from is None:
-            return Past()
-        return ask_past(self.callbacks, configuration.resume_from)
+        is_first = configuration.attempt == 1 and configuration.resume_from is None
+        return ask_past(self.callbacks, configuration.resume_from, is_first=is_first)
 
     def _resume(
         self, train: ModuleType, plan: Plan, recorder: Recorder, ground: Ground

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
@@ -36,20 +38,23 @@ PART = 64 * CHUNK
 AT_ONCE = 4
 # A signature names a region; stores other than AWS take any, and R2 calls its only one `auto`.
 REGION = "us-east-1"
-# Ours is the one place that tries again: it also goes on in the middle of an object.
+# Ours is the one place that tries again: it also goes on in the middle of an object ...
 NO_RETRIES = {"total_max_attempts": 1}
+# ... but of an object that is sent in parts, only the client can repeat one of them.
+RETRIED_PARTS = {"total_max_attempts": 5, "mode": "standard"}
 
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 CHANGED = frozenset({"412", "416", "PreconditionFailed", "InvalidRange"})
 PASSING = frozenset(
     {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "Throttling"}
 )
+# Of clocks that differ, some stores tell in words only.
+CLOCK = re.compile("RequestTimeTooSkewed|RequestExpired|request time", re.IGNORECASE)
+WRONG_CLOCK = "this machine's clock is wrong by more than it allows"
 WORDS = {
     "NoSuchBucket": "there is no such bucket; BUCKET and R2_ENDPOINT are to be checked",
     "InvalidAccessKeyId": "it does not know the access key; R2_ACCESS_KEY_ID is to be checked",
     "SignatureDoesNotMatch": "the secret is not that of the key; R2_SECRET_ACCESS_KEY is wrong",
-    "RequestTimeTooSkewed": "this machine's clock is wrong by more than it allows",
-    "RequestExpired": "this machine's clock is wrong by more than it allows",
     "AccessDenied": "the key may not do that; its permissions are to be checked",
     "403": "the key may not do that; key, secret and permissions are to be checked",
 }
@@ -65,6 +70,8 @@ class S3Storage:
         self._bucket = bucket
         self._reading = _client(endpoint, keys.read)
         self._writing = _client(endpoint, keys.write) if keys.write != keys.read else self._reading
+        self._writing_parts = _client(endpoint, keys.write, RETRIED_PARTS)
+        self._part = part
         self._sending = TransferConfig(
             multipart_threshold=part, multipart_chunksize=part, max_concurrency=AT_ONCE
         )
@@ -93,9 +100,11 @@ class S3Storage:
 
         def send() -> None:
             pace = Pace(uri, size)
-            with self._explained("written", uri), source.open("rb") as reader:
-                self._writing.upload_fileobj(
-                    reader,
+            client = self._writing if size < self._part else self._writing_parts
+            # By its name, not as an open file: of that one, boto3 holds ten parts in memory.
+            with self._explained("written", uri):
+                client.upload_file(
+                    str(source),
                     self._bucket,
                     key,
                     ExtraArgs=about,
@@ -135,11 +144,15 @@ class S3Storage:
                 f"{uri} cannot be {done}: there are no keys; R2_ACCESS_KEY_ID and"
                 " R2_SECRET_ACCESS_KEY are to be set."
             ) from error
+        except S3UploadFailedError as error:
+            _explain_failed(error, done, uri)
         except (BotoCoreError, ResponseStreamingError, ConnectionError, TimeoutError) as error:
             raise PassingError(f"{type(error).__name__}: {error}") from error
 
 
-def _client(endpoint: str | None, keys: tuple[str, str] | None) -> Any:
+def _client(
+    endpoint: str | None, keys: tuple[str, str] | None, retries: Mapping[str, Any] = NO_RETRIES
+) -> Any:
     key, secret = keys or (None, None)
     style = {"addressing_style": "path"} if endpoint else {}
     session = boto3.session.Session()
@@ -149,7 +162,7 @@ def _client(endpoint: str | None, keys: tuple[str, str] | None) -> Any:
         aws_access_key_id=key,
         aws_secret_access_key=secret,
         region_name=session.region_name or REGION,
-        config=Config(retries=NO_RETRIES, connect_timeout=5, read_timeout=30, s3=style),
+        config=Config(retries=dict(retries), connect_timeout=5, read_timeout=30, s3=style),
     )
 
 
@@ -159,8 +172,18 @@ def _explain(error: ClientError, done: str, uri: str) -> NoReturn:
         raise ObjectMissingError(f"There is no {uri} in the storage.") from error
     if code in PASSING or status is None or status >= 500 or status in {408, 429}:
         raise PassingError(f"HTTP {status} {code}") from error
-    words = WORDS.get(code) or WORDS.get(str(status)) or f"it answers {status} {code}"
+    if CLOCK.search(f"{code} {error.response.get('Error', {}).get('Message', '')}"):
+        words = WRONG_CLOCK
+    else:
+        words = WORDS.get(code) or WORDS.get(str(status)) or f"it answers {status} {code}"
     raise StorageDeniedError(f"The storage refuses: {uri} cannot be {done}: {words}.") from error
+
+
+def _explain_failed(error: S3UploadFailedError, done: str, uri: str) -> NoReturn:
+    """Raise what boto3 had found before it wrapped that up."""
+    if isinstance(error.__context__, ClientError):
+        _explain(error.__context__, done, uri)
+    raise PassingError(str(error)) from error
 
 
 def _code(error: ClientError) -> str:

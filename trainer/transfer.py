@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-MOST_TRIES = 8
-"""Without a single byte of progress in between; some two minutes with their pauses."""
+MOST_TRIES = 12
+"""Without a single byte of progress in between; one to two minutes of pauses."""
 SAID_EVERY = 5.0
+BAR = 20
 MEGABYTE = 1_000_000
 
 
@@ -71,17 +72,24 @@ class Pace:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        """Count bytes, in whichever thread they travelled."""
+        """Count bytes, in whichever thread they travelled; less than none is to travel again."""
         with self._lock:
             self._done += count
             now = time.monotonic()
-            if now - self._said < SAID_EVERY:
+            is_end = self._done == self._total and self._said > self._began
+            if count < 0 or (now - self._said < SAID_EVERY and not is_end):
                 return
             self._said = now
             speed = self._done / MEGABYTE / (now - self._began)
-            share = f"{self._done / self._total:.0%} of " if self._total else ""
+            share = f"{bar(self._done / self._total)} of " if self._total else ""
             size = (self._total or self._done) / MEGABYTE
             log.info("%s: %s%.1f MB at %.1f MB/s", self._what, share, size, speed)
+
+
+def bar(share: float) -> str:
+    """Return a progress bar of one line: a log is no place to draw in."""
+    full = int(share * BAR)
+    return f"[{'#' * full}{'-' * (BAR - full)}] {share:.0%}"
 
 
 def download(what: str, open_at: Open, target: Path, sha256: str | None) -> tuple[str, int]:
@@ -146,6 +154,8 @@ class _Download:
     def _begin_anew(self) -> None:
         self._writer.seek(0)
         self._writer.truncate()
+        if self._pace is not None:
+            self._pace.add(-self._size)
         self._digest, self._size, self._etag = hashlib.sha256(), 0, None
 
 

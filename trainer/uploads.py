@@ -79,6 +79,11 @@ class Slots:
         """The log names it: the other key is next."""
         self._turn = 1 - self._turn
 
+    def spare(self, uri: str | None) -> None:
+        """Let the other key be next where this one is what a URI names."""
+        if uri is not None and uri.endswith(f"/{self.key}"):
+            self.settle()
+
 
 class Uploads:
     """Sends checkpoints while the training goes on; a failure is said, and the next one tried."""
@@ -97,6 +102,7 @@ class Uploads:
         self._say = say
         self._aside = aside
         self._slots: Slots | None = None
+        self._ground: str | None = None
         self._best_slots = Slots(f"{folder}/best.pt", f"{folder}/best-1.pt")
         self._best: Best | None = None
         self._best_state: object = None
@@ -108,6 +114,10 @@ class Uploads:
         self._sending = False
         self._thread: threading.Thread | None = None
 
+    def know_ground(self, uri: str) -> None:
+        """Note what it goes on from: an earlier process of this attempt may have sent it."""
+        self._ground = uri
+
     def know_best(self, best: Best | None, file: Path, epoch: int) -> None:
         """Note the best weights that a resumed training brought back to this file.
 
@@ -116,6 +126,7 @@ class Uploads:
         self._best, self._best_state = best, _state_of(file)
         self._best_epoch = epoch if best is None else best.epoch
         self._best_sent = None if best is None else self._best_state
+        self._best_slots.spare(best.uri if best else None)
 
     def offer(
         self, epoch: int, last: Path, best: Path, *, partial: bool = False, at_once: bool = False
@@ -210,7 +221,8 @@ class Uploads:
         shutil.copyfile(offer.last, to.last)
         if offer.best_state in {None, self._best_sent}:
             return
-        same = offer.best_epoch == offer.epoch  # both were written from the same bytes
+        # Both were written from the same bytes, unless the epoch after it is under way.
+        same = offer.best_epoch == offer.epoch and not offer.partial
         if not (same and _linked(to.last, to.best)):
             shutil.copyfile(offer.best, to.best)
 
@@ -228,6 +240,7 @@ class Uploads:
         if self._slots is None:
             first = offer.epoch % 2
             self._slots = Slots(*(f"{self._folder}/checkpoint-{n}.pt" for n in (first, 1 - first)))
+            self._slots.spare(self._ground)
         stored = self._storage.store(offer.last, self._slots.key)
         self._slots.settle()
         about: dict[str, Any] = {"best": self._best.named()} if self._best else {}

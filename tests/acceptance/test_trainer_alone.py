@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import sys
+import time
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -20,6 +21,7 @@ import pytest
 
 from tests.callback_server import CallbackServer, until
 from tests.mlflow import MlflowServer
+from trainer.past import ASKING_PATIENCE, LEFTOVERS_PATIENCE
 from trainer.shapes import write_shapes
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
@@ -221,6 +223,45 @@ async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whol
     (table,) = (launcher.folder / "mlartifacts").rglob("results.csv")
     epochs = [line.split(",")[0] for line in table.read_text().splitlines()]
     assert epochs == ["epoch", "1", "2", "3", "4", "5"]
+
+
+async def test_an_attempt_that_is_launched_again_goes_on_where_its_first_process_ended(
+    launcher: Launcher,
+) -> None:
+    launcher.add_shapes()
+    server = launcher.server
+    server.knows_the_past = True
+    process = await launcher.launch(EPOCHS="4")
+    await until(lambda: len(server.events("checkpoint_saved")) > 1, seconds=SLOW)
+    process.kill()
+    await ended(process)
+    newest, reported = server.events("checkpoint_saved")[-1], server.events("epoch_end")[-1]
+    first = len(server.records)
+
+    # As a Job that was suspended and is admitted again: the same attempt on another machine.
+    process = await launcher.launch(EPOCHS="4", WORK_DIR=str(launcher.folder / "elsewhere"))
+
+    assert await ended(process) == 0, launcher.log
+    again = [body["data"] for body in server.records[first:] if body.get("type") == "epoch_end"]
+    assert [data["epoch"] for data in again] == list(range(newest["epoch"] + 1, 5))
+    redone = [data["epoch"] for data in again if data.get("redone")]
+    assert redone == list(range(newest["epoch"] + 1, reported["epoch"] + 1))
+
+    # And the next attempt, whose service is away for longer than a first attempt would wait.
+    first = len(server.records)
+    await server.stop()
+    process = await launcher.launch(EPOCHS="4", ATTEMPT="2")
+    await until(lambda: launcher.log.count("were imported") == 3, seconds=SLOW)
+    away = time.monotonic()
+    await until(
+        lambda: time.monotonic() > away + ASKING_PATIENCE + LEFTOVERS_PATIENCE + 5, seconds=SLOW
+    )
+    await server.start()
+
+    assert await ended(process) == 0, launcher.log
+    types = [body["type"] for body in server.records[first:] if "type" in body]
+    assert "resume_complete" in types
+    assert "epoch_end" not in types
 
 
 async def test_a_damaged_checkpoint_is_said_and_sigterm_keeps_what_was_trained(

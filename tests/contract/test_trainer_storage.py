@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.cutting_proxy import CuttingProxy
-from tests.processes import ServiceProcess
 from tests.s3 import KEY, SECRET, s3_server
-from trainer import backoff, transfer
-from trainer.bearer import Bearer
+from tests.storages import BUCKET, KEYS, MEBIBYTE, by_addresses, by_keys, content, key, write
+from trainer import transfer
 from trainer.configuration import StorageKeys
 from trainer.errors import (
     DiskFullError,
@@ -28,62 +22,10 @@ from trainer.errors import (
     StorageUnreachableError,
 )
 from trainer.local_storage import LocalStorage
-from trainer.presigned_storage import PresignedStorage
 from trainer.s3_storage import S3Storage
 from trainer.storage import Storage
 
-BUCKET = "trainings"
-MEBIBYTE = 1024 * 1024
-KEYS = StorageKeys(read=(KEY, SECRET), write=(KEY, SECRET))
-
-
-@pytest.fixture(scope="module")
-def buckets() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="epochlog-tests-") as folder:
-        (Path(folder) / "buckets" / BUCKET / "datasets").mkdir(parents=True)
-        yield Path(folder) / "buckets"
-
-
-@pytest.fixture(scope="module")
-def line(buckets: Path) -> Iterator[CuttingProxy]:
-    with s3_server(buckets) as url, CuttingProxy(url) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def service(line: CuttingProxy) -> Iterator[Any]:
-    """A service that signs addresses, and a job's trainer."""
-    signing = {
-        "EPOCHLOG_EXECUTOR": "external",
-        "EPOCHLOG_STORAGE_TYPE": "s3",
-        "EPOCHLOG_STORAGE_ACCESS": "presigned",
-        "EPOCHLOG_BUCKET": BUCKET,
-        "EPOCHLOG_S3_ENDPOINT": line.url,
-        "R2_ACCESS_KEY_ID": KEY,
-        "R2_SECRET_ACCESS_KEY": SECRET,
-    }
-    with ServiceProcess(**signing) as process:
-        process.start()
-        job = process.call(
-            "POST", "/v1/jobs", {"dataset_id": "shapes", "model_name": "m", "epochs": 1}
-        )
-        url = f"{process.url}/v1/jobs/{job['id']}"
-        yield SimpleNamespace(process=process, job=job, url=url, token=job["callback_token"])
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backoff, "FIRST_CEILING", 0.01)
-    monkeypatch.setattr(backoff, "HIGHEST_CEILING", 0.02)
-
-
-def by_keys(line: CuttingProxy, keys: StorageKeys = KEYS, **changes: Any) -> S3Storage:
-    return S3Storage(**{"bucket": BUCKET, "endpoint": line.url, "keys": keys, **changes})
-
-
-def by_addresses(service: Any, token: str | None = None) -> PresignedStorage:
-    bearer = Bearer(service.url, token or service.token, lambda _newer: None)
-    return PresignedStorage(BUCKET, service.url, bearer)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture(params=["local", "keys", "presigned"])
@@ -102,20 +44,6 @@ def remote(request: pytest.FixtureRequest) -> Storage:
     if request.param == "keys":
         return by_keys(request.getfixturevalue("line"))
     return by_addresses(request.getfixturevalue("service"))
-
-
-def content(size: int) -> bytes:
-    return os.urandom(size)
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def key(name: str) -> str:
-    return f"checkpoints/job-1/attempt-1/{name}"
 
 
 @pytest.mark.parametrize("size", [0, 1, 3 * MEBIBYTE + 7])
@@ -168,19 +96,22 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert list(small_disk.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of one mebibyte."""
-    with tempfile.TemporaryDirectory(prefix="epochlog-tests-") as folder, ExitStack() as stack:
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder],
-            capture_output=True,
-            check=False,
-        )
-        if mounted.returncode:
-            pytest.skip("this user may not mount a file system")
-        stack.callback(subprocess.run, ["umount", folder], check=True)
-        yield Path(folder)
+def test_a_store_whose_disk_is_full_keeps_what_it_had(small_disk: Path, tmp_path: Path) -> None:
+    (small_disk / "buckets" / BUCKET).mkdir(parents=True)
+    local = LocalStorage(small_disk / "buckets" / BUCKET)
+    local.store(write(tmp_path / "old.pt", b"old"), "same.pt")
+    large = write(tmp_path / "large.pt", content(3 * MEBIBYTE))
+
+    with pytest.raises(DiskFullError):
+        local.store(large, "same.pt")
+    with s3_server(small_disk / "buckets") as url:
+        remote = S3Storage(bucket=BUCKET, endpoint=url, keys=KEYS)
+        with pytest.raises(StorageUnreachableError, match=r"same\.pt"):
+            remote.store(large, "same.pt")
+        remote.fetch("same.pt", tmp_path / "b.pt")
+
+    assert (tmp_path / "b.pt").read_bytes() == b"old"
+    assert [file.name for file in (small_disk / "buckets" / BUCKET).iterdir()] == ["same.pt"]
 
 
 def test_a_line_that_is_cut_goes_on_where_it_broke(
@@ -236,6 +167,17 @@ def test_a_write_over_a_bad_line_arrives_whole(
     remote.store(tmp_path / "a.pt", key("bad.pt"))
 
     assert (buckets / BUCKET / key("bad.pt")).read_bytes() == data
+
+
+def test_two_threads_may_write_the_same_object(storage: Storage, tmp_path: Path) -> None:
+    data = content(2 * MEBIBYTE)
+    source = write(tmp_path / "a.pt", data)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: storage.store(source, key("both.pt")), range(24)))
+
+    assert storage.fetch(key("both.pt"), tmp_path / "b.pt").bytes == len(data)
+    assert (tmp_path / "b.pt").read_bytes() == data
 
 
 def test_a_large_object_goes_in_parts(line: CuttingProxy, buckets: Path, tmp_path: Path) -> None:

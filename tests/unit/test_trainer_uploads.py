@@ -4,13 +4,15 @@ import errno
 import hashlib
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainer.errors import Interrupted, StorageDeniedError
+import trainer.results
+from trainer.errors import Interrupted, StorageDeniedError, StorageUnreachableError
 from trainer.local_storage import LocalStorage
 from trainer.plan import Plan
 from trainer.results import Results
@@ -163,6 +165,36 @@ def test_the_last_checkpoint_is_copied_before_the_training_goes_on(training: Tra
     assert list(training.aside.iterdir()) == []
 
 
+def test_an_unfinished_epochs_weights_are_never_taken_for_the_best(training: Training) -> None:
+    training.storage.open.clear()
+    training.epoch(1, settle=False)
+    assert training.storage.entered.wait(FOREVER)
+    training.epoch(2, better=True, settle=False)
+    training.last.write_text("within epoch 3")
+    training.uploads.offer(2, training.last, training.best, partial=True)
+    training.storage.open.set()
+    training.settle()
+
+    newest = training.saved()[-1]
+    assert newest["partial"]
+    assert training.content(newest["uri"]) == "within epoch 3"
+    assert training.content(newest["best"]["uri"]) == weights(2)
+
+
+def test_an_attempt_that_is_launched_again_spares_what_it_goes_on_from(training: Training) -> None:
+    training.epoch(1, better=True)
+    training.epoch(2)
+    training.epoch(4)
+    ground = training.saved()[-1]
+    again = Training(training.last.parent)
+    again.uploads.know_ground(ground["uri"])
+    again.uploads.know_best(Best(**ground["best"]), again.best, 4)
+    again.epoch(5, better=True)
+
+    assert training.content(ground["uri"]) == weights(4)
+    assert training.content(ground["best"]["uri"]) == weights(1)
+
+
 def test_a_failed_upload_is_said_and_its_best_weights_go_with_the_next(training: Training) -> None:
     training.storage.failures = [OSError(errno.ENOSPC, "No space left on device")]
     training.epoch(1, better=True)
@@ -235,8 +267,9 @@ def results(training: Training, tmp_path: Path) -> Results:
         model="m", data=tmp_path, epochs=1, imgsz=32, batch=1, params={}, folder=tmp_path / "run"
     )
     plan.last.parent.mkdir(parents=True)
-    plan.last.write_text("last")
-    plan.best.write_text("best")
+    for file in (plan.last, plan.best):
+        with zipfile.ZipFile(file, "w") as archive:  # as torch writes them
+            archive.writestr("data.pkl", file.name * 100)
     results = Results("job")
     results.begin(training.storage, training.uploads, plan)
     return results
@@ -262,6 +295,28 @@ def test_storage_that_is_denied_at_the_end_fails_the_training(
 
     training.storage.failures = [StorageDeniedError()]
     assert results.rescue(left(FOREVER)) == []
+
+
+def test_a_complete_training_waits_for_storage_that_is_away(
+    training: Training, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.storage.failures = [StorageUnreachableError(), StorageUnreachableError()]
+
+    assert [one["name"] for one in results.store(left(FOREVER))] == ["best.pt", "last.pt"]
+
+    monkeypatch.setattr(trainer.results, "PATIENCE", 0.0)
+    training.storage.failures = [StorageUnreachableError()]
+    with pytest.raises(StorageUnreachableError):
+        results.store(left(FOREVER))
+
+
+def test_weights_that_were_only_half_written_are_not_rescued(
+    training: Training, results: Results, tmp_path: Path
+) -> None:
+    last = tmp_path / "run" / "weights" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-40])  # where the disk was full
+
+    assert [one["name"] for one in results.rescue(left(FOREVER))] == ["best.pt"]
 
 
 def test_results_wait_no_longer_than_there_is_time(training: Training, results: Results) -> None:
