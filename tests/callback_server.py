@@ -38,8 +38,12 @@ class CallbackServer:
     expired: bool = False
     # What an expired token is exchanged for; without it nobody gets a newer one.
     exchange: str | None = None
+    # Whether what it is exchanged for has expired, too: a second replica's clock is ahead.
+    still_expired: bool = False
     # Tokens of other attempts, which are taken and told to stop.
     older_tokens: frozenset[str] = frozenset()
+    # Tokens for whose callbacks it never has the time.
+    busy_for: frozenset[str] = frozenset()
     # Whether it has the route `GET /v1/jobs/{id}/resume`, as an older service has not.
     knows_the_past: bool = False
     port: int = 0
@@ -87,6 +91,8 @@ class CallbackServer:
         if self.expired:
             return problem(401, "token_expired")
         used = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if used in self.busy_for:
+            return problem(503, "overloaded")
         if used != self.token and used not in self.older_tokens:
             return problem(401, "token_invalid")
         body = await request.json()
@@ -108,7 +114,9 @@ class CallbackServer:
         self.requests.append("renew")
         if self.exchange is None:
             return problem(401, "token_expired")
-        self.token, self.exchange, self.expired = self.exchange, None, False
+        self.token = self.exchange
+        if not self.still_expired:
+            self.exchange, self.expired = None, False
         return web.json_response({"callback_token": self.token, "attempt": 1})
 
     async def _resume(self, request: web.Request) -> web.StreamResponse:

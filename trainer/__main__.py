@@ -37,17 +37,21 @@ def main() -> int:
     except ConfigurationError as error:
         _complain(str(error))
         return WRONG_USAGE
+    stop = Stop(configuration.grace_seconds)
+    stop.catch()  # the kernel drops what the first process of a container does not take
     from trainer.run import run  # noqa: PLC0415 - only here is it sure that it can be imported
 
     stamper = logs.start(configuration.origin, configuration.log_format)
 
     def leave(code: int) -> NoReturn:
-        logs.finish(stamper)
-        # Not sys.exit: a library's thread or atexit hook must not hold an ended attempt up.
-        os._exit(code)
+        try:
+            logs.finish(stamper)
+        finally:  # whatever has become of the log
+            # Not sys.exit: a library's thread or atexit hook must not hold an ended attempt up.
+            os._exit(code)
 
     try:
-        leave(run(configuration, Stop(configuration.grace_seconds), leave))
+        leave(run(configuration, stop, leave))
     except Exception:
         log.exception("the trainer itself failed")
         leave(1)

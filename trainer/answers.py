@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 from trainer.backoff import retry_after
 
 TRY_AGAIN = frozenset({408, 425, 429})
+# What whoever stands before the service says of itself while there is no service behind it.
+ELSEWHERE = frozenset({401, 404, 405, 407, 410})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,8 @@ class Refused:
 
     @property
     def about_the_caller(self) -> bool:
-        """Whether it is the token that is refused and not what was said."""
-        return self.status in {401, 403}
+        """Whether it is the token or its job that is refused, and not what was said."""
+        return self.status in {401, 404} or (self.status == 403 and bool(self.code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, now: datet
     if status in TRY_AGAIN or status >= 500 or status < 400:
         return TryAgain(why=f"HTTP {status}", after=retry_after(headers.get("Retry-After"), now))
     code = str((content or {}).get("code", ""))
+    if not code and status in ELSEWHERE:
+        return TryAgain(why=f"HTTP {status} of somebody who is not the service")
     if status == 401 and code == "token_expired":
         return Expired()
     return Refused(status=status, code=code, detail=str((content or {}).get("detail", "")))

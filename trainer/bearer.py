@@ -65,7 +65,7 @@ class Bearer(requests.auth.AuthBase):
     def _ask(self) -> Answer:
         try:
             response = requests.post(self._url, auth=self, timeout=TIMEOUT, allow_redirects=False)
-        except requests.RequestException as error:
+        except Exception as error:  # no memory, no CA bundle: it says nothing of the token
             return TryAgain(why=type(error).__name__)
         now = datetime.now(UTC)
         return read_answer(response.status_code, response.headers, response.content, now)

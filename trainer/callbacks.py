@@ -65,9 +65,13 @@ class Callbacks:
     def done(self, body: dict[str, Any], *, patience: float) -> bool:
         """Say how it ended, last of all, and return whether the service has it."""
         self.say(("done", body, False))
-        self._sender.wake()
+        self._sender.conclude()
         self._outbox.wait_until_empty(patience)
         return self._sender.done_delivered
+
+    def hasten(self) -> None:
+        """Hold nothing back for what earlier attempts left: there is little time."""
+        self._leftovers.stand_aside()
 
     def flush(self, patience: float) -> bool:
         """Return whether all that was said so far got through within the time."""
@@ -97,7 +101,7 @@ class Callbacks:
         self._sender.wake()
 
     def _send(self) -> None:
-        self._leftovers.wait()
+        self._leftovers.let_through()
         self._sender.run()
 
 

@@ -153,7 +153,11 @@ def _hide(found: re.Match[str]) -> str:
 
 def _is_shared_memory(lower: str) -> bool:
     """Whether the kernel killed a data loader's worker, or it had too little /dev/shm."""
-    if "killed by signal" in lower or "bus error" in lower or "insufficient shared memory" in lower:
+    if (
+        "killed by signal: killed" in lower
+        or "bus error" in lower
+        or "insufficient shared memory" in lower
+    ):
         return True
     return "unable to write to file </torch_" in lower
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +87,11 @@ class Journal:
             self._note("last_seq", str(self.last_seq))
         self._subtract(gone)
 
-    def thin(self, most: int, after: int) -> list[int]:
-        """Drop the oldest timed heartbeats behind a number; return theirs. Raises JournalError."""
+    def thin(self, most: int, after: int, facts: Callable[[list[int]], dict[str, str]]) -> None:
+        """Drop the oldest timed heartbeats behind a number, and keep what follows from theirs.
+
+        Raises JournalError.
+        """
         with self._transaction():
             gone = self._rows(
                 "delete from callbacks where seq in (select seq from callbacks where timed"
@@ -96,8 +99,9 @@ class Journal:
                 after,
                 most,
             )
+            for name, value in facts(sorted(seq for _, seq in gone)).items():
+                self._note(name, value)
         self._subtract(gone)
-        return sorted(seq for _, seq in gone)
 
     def fact(self, name: str) -> str | None:
         """Return what was noted under a name. Raises JournalError."""
@@ -153,23 +157,29 @@ def open_journal(path: Path) -> Journal:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Only its owner may read it: it holds the token that it is to be sent with.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        return Journal(path)
+        try:
+            return Journal(path)
+        except JournalError as error:
+            if not _is_damage(error.__cause__):
+                raise
+            log.exception("the journal %s is damaged and set aside", path)
+            _set_aside(path)
+            return Journal(path)
     except OSError as error:
         raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
-    except JournalError as error:
-        if not isinstance(error.__cause__, sqlite3.DatabaseError) or _is_passing(error.__cause__):
-            raise
-        log.exception("the journal %s is damaged and set aside", path)
-        aside = path.with_name(f"{path.name}.damaged")
-        path.replace(aside)
-        for extra in ("-wal", "-shm"):
-            path.with_name(path.name + extra).unlink(missing_ok=True)
-        return Journal(path)
 
 
-def _is_passing(error: sqlite3.DatabaseError) -> bool:
-    """Return whether the file itself is sound: it is held by another, or the disk is full."""
-    return isinstance(error, sqlite3.OperationalError)
+def _set_aside(path: Path) -> None:
+    path.replace(path.with_name(f"{path.name}.damaged"))
+    for extra in ("-wal", "-shm"):
+        path.with_name(path.name + extra).unlink(missing_ok=True)
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    """Return whether the file is not sound: not only held by another, or on a full disk."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.OperationalError
+    )
 
 
 def _opened(path: Path | None) -> sqlite3.Connection:

@@ -23,6 +23,7 @@ LAST_SECOND = 1.0
 
 def hear_out(callbacks: Callbacks, stop: Stop) -> None:
     """Let what was said so far get through: a cancel is often said in the answer to it."""
+    callbacks.hasten()
     callbacks.flush(max(0.0, min(HEARING_PATIENCE, stop.left(LAST_SECOND))))
 
 

@@ -44,18 +44,27 @@ class Leftovers:
         self._trace_id = trace_id
         self._under_way: list[tuple[Outbox, Sender]] = []
         self._done = threading.Event()
+        self._stood_aside = threading.Event()  # also where there is nothing, or no more, to send
         self._closed = False
         if not self._paths:
-            self._done.set()
+            self._end()
 
     def start(self) -> None:
         """Begin to send, in a thread of its own."""
         if self._paths:
             threading.Thread(target=self._run, name="leftovers", daemon=True).start()
 
-    def wait(self, seconds: float = PATIENCE) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Return whether all of it was sent, or given up, within the time."""
         return self._done.wait(seconds)
+
+    def let_through(self) -> None:
+        """Return when it is the new attempt's turn to speak."""
+        self._stood_aside.wait(PATIENCE)
+
+    def stand_aside(self) -> None:
+        """Have the new attempt's turn come now; what is left is sent beside it."""
+        self._stood_aside.set()
 
     def close(self) -> None:
         """Send no more; what is left waits for the next attempt."""
@@ -71,7 +80,11 @@ class Leftovers:
         except Exception:
             log.exception("what an earlier attempt left cannot be sent")
         finally:
-            self._done.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._done.set()
+        self._stood_aside.set()
 
     def _send(self, path: Path) -> None:
         try:
@@ -89,7 +102,7 @@ class Leftovers:
         trace = Traceparent(self._trace_id, attempt, os.environ)
         bearer = Bearer(self._url, token, lambda newer: outbox.note(token=newer), trace)
         # What the service directs is for the attempt that is over.
-        sender = Sender(self._url, bearer, outbox, lambda _directive: None)
+        sender = Sender(self._url, bearer, outbox, lambda _directive: None, insists=False)
         self._under_way.append((outbox, sender))
         if self._closed:
             outbox.close()

@@ -101,18 +101,19 @@ class Outbox:
         """Forget callbacks that were recorded; all before them were, too."""
         with self._changed:
             if not self._closed:
-                self._settle(items[-1].seq)
                 self._tell_dropped()
+                self._settle(items[-1].seq)
 
     def refuse(self, item: Item, **why: Any) -> None:
         """Forget a callback that the service will never take, and say so behind the others."""
         with self._changed:
             if self._closed:
                 return
-            self._settle(item.seq)
+            # Said before it is forgotten: killed between the two, it is at worst said twice.
             if b'"callbacks_dropped"' not in item.body:
                 told = {"seqs": [[item.seq, item.seq]], "count": 1, "why": "refused"}
                 self._put([_event("callbacks_dropped", {**told, "kind": item.kind, **why})])
+            self._settle(item.seq)
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Return whether everything was delivered (or refused) within the time."""
@@ -188,11 +189,19 @@ class Outbox:
     def _thin(self) -> None:
         """Drop the oldest timed heartbeats; events and `done` stay, whatever it costs."""
         most = max(1, min(THINNED_AT_ONCE, self._capacity // 10))
+        dropped = self._dropped
+
+        def facts(numbers: list[int]) -> dict[str, str]:
+            nonlocal dropped
+            dropped = lengthened(self._dropped, numbers)
+            return {"dropped": json.dumps(dropped)}
+
         try:
-            self._dropped = lengthened(self._dropped, self._journal.thin(most, self._sending))
-            self._journal.note(dropped=json.dumps(self._dropped))
+            self._journal.thin(most, self._sending, facts)
         except JournalError as error:
             self._retreat(error)
+        else:
+            self._dropped = dropped
 
     def _tell_dropped(self) -> None:
         """Say which numbers will never come, now that somebody listens again."""

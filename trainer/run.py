@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +36,7 @@ from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
 from trainer.telemetry import Telemetry
 from trainer.tracking import Tracking
-from trainer.uploads import Uploads, until
+from trainer.uploads import OutOfTimeError, Uploads, patiently, until
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,22 @@ def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoRetur
         attempt=configuration.attempt,
         folder=configuration.outbox_dir,
     )
+    try:
+        code = _attempted(configuration, stop, leave, callbacks)
+    except Exception as error:
+        log.exception("the trainer itself failed")
+        say_done(callbacks, stop, Left() if stop.wanted else failed(error))
+        code = EXIT_CODE if stop.wanted else 1
+    callbacks.close()
+    return code
+
+
+def _attempted(
+    configuration: Configuration,
+    stop: Stop,
+    leave: Callable[[int], NoReturn],
+    callbacks: Callbacks,
+) -> int:
     heart = Heart(
         configuration.heartbeat_seconds, lambda body: callbacks.heartbeat(body, timed=True)
     )
@@ -79,9 +95,7 @@ def run(configuration: Configuration, stop: Stop, leave: Callable[[int], NoRetur
         )
         stop.listen(attempt.leave)
         heart.start()
-        code = attempt.end(_outcome_of(attempt))
-    callbacks.close()
-    return code
+        return attempt.end(_outcome_of(attempt))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +149,7 @@ class Attempt:
             hear_out(self.callbacks, self.stop)
         else:
             status = "FINISHED" if isinstance(ended, Succeeded) else "FAILED"
-            self.tracking.finish(status, self._at_most(TRACKING_PATIENCE))
+            self._finish_tracking(status)
         ended = decided(ended, self.stop)
         self.heart.stop()
         heard = say_done(self.callbacks, self.stop, ended, self.tracking.conclude())
@@ -147,13 +161,27 @@ class Attempt:
 
     def leave(self) -> NoReturn:
         """End the process without its main thread: there is nothing to keep, or no time for it."""
+        try:
+            self._take_leave()
+        except Exception:
+            log.exception("the last word was not said")
+        self.exit_with(EXIT_CODE)
+
+    def _take_leave(self) -> None:
         self.heart.stop()
         if not self.stop.abandoned:
             hear_out(self.callbacks, self.stop)
             say_done(self.callbacks, self.stop, Left(), self.tracking.conclude())
         self.tracking.finish("KILLED", self._at_most(TRACKING_PATIENCE_STOPPED))
         clean(self.work, made_up=self.configuration.work_dir is None)
-        self.exit_with(EXIT_CODE)
+
+    def _finish_tracking(self, status: str) -> None:
+        """End the run in MLflow: a signal that comes meanwhile does not wait for it."""
+        with suppress(OutOfTimeError):
+            patiently(
+                lambda: self.tracking.finish(status, TRACKING_PATIENCE),
+                lambda: self.stop.left(LAST_WORDS_SECONDS),
+            )
 
     def _rescued(self, ended: Outcome) -> Outcome:
         """Keep what was trained until then; where the storage failed, it would fail again."""
@@ -273,6 +301,9 @@ def _outcome_of(attempt: Attempt) -> Outcome:
         return attempt.do()
     except Interrupted:
         return Left()
+    except SystemExit as error:  # a library may think that the process is its own
+        log.exception("the attempt failed: a library ends the process")
+        return Failed("error", f"A library ended the training: {error!r}", True, error)
     except Exception as error:
         ended = failed(error)
         log.exception("the attempt failed: %s", ended.code)

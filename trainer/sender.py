@@ -28,12 +28,22 @@ class Sender:
     """Sends what an outbox holds, in its order, and passes on what the service directs."""
 
     def __init__(
-        self, job_url: str, bearer: Bearer, outbox: Outbox, hear: Callable[[str], None]
+        self,
+        job_url: str,
+        bearer: Bearer,
+        outbox: Outbox,
+        hear: Callable[[str], None],
+        *,
+        insists: bool = True,
     ) -> None:
-        """Take the job's address, whose word it is, and whom to tell the directives."""
+        """Take the job's address, whose word it is, and whom to tell the directives.
+
+        One that does not insist closes the outbox where its token is refused: what it holds stays.
+        """
         self._url = job_url
         self._outbox = outbox
         self._hear = hear
+        self._insists = insists
         self._bearer = bearer
         self._session = requests.Session()
         self._session.auth = bearer
@@ -55,8 +65,13 @@ class Sender:
         """End the pause before the next try."""
         self._awake.set()
 
+    def conclude(self) -> None:
+        """Send the last word at once; who is not let in now does not insist any more."""
+        self._insists = False
+        self.wake()
+
     def _deliver(self, batch: list[Item]) -> None:
-        tries = 0
+        tries = renewals = denials = 0
         while not (self._outbox.closed or self.gave_up):
             used = self._bearer.token
             match answer := self._post(batch):
@@ -66,18 +81,21 @@ class Sender:
                 case TryAgain():
                     self._pause(answer, tries)
                     tries += 1
-                case Refused() if len(batch) > 1 and not answer.about_the_caller:
+                case Refused() if answer.about_the_caller:
+                    self._denied(answer, denials)
+                    denials += 1
+                case Refused() if len(batch) > 1:
                     # One of them is what it cannot take: look for it by halves.
                     middle = len(batch) // 2
                     self._deliver(batch[:middle])
                     self._deliver(batch[middle:])
                     return
                 case Refused():
-                    self._refused(batch, answer)
+                    self._refused(batch[0], answer)
                     return
                 case Expired():
-                    self._renew(used, tries)
-                    tries += 1
+                    self._renew(used, renewals)
+                    renewals += 1
                 case _:
                     assert_never(answer)
 
@@ -87,7 +105,7 @@ class Sender:
             response = self._session.post(
                 url, data=body, headers=JSON, timeout=TIMEOUT, allow_redirects=False
             )
-        except requests.RequestException as error:
+        except Exception as error:  # no memory, no CA bundle: it is no fault of what was said
             return TryAgain(why=type(error).__name__)
         now = datetime.now(UTC)
         return read_answer(response.status_code, response.headers, response.content, now)
@@ -102,29 +120,36 @@ class Sender:
         if answer.directive != "continue":
             self._hear(answer.directive)
 
-    def _refused(self, batch: list[Item], answer: Refused) -> None:
+    def _refused(self, item: Item, answer: Refused) -> None:
+        detail = answer.detail[:LONGEST_MESSAGE]
         log.error(
-            "the service refused %d callback(s) from %s %d on: HTTP %d %s %s",
-            len(batch),
-            batch[0].kind,
-            batch[0].seq,
+            "the service refused %s %d: HTTP %d %s %s",
+            item.kind,
+            item.seq,
             answer.status,
             answer.code,
-            answer.detail[:LONGEST_MESSAGE],
+            detail,
         )
-        if answer.about_the_caller:
-            self._outbox.settle(batch)
-        else:
-            detail = answer.detail[:LONGEST_MESSAGE]
-            self._outbox.refuse(batch[0], status=answer.status, code=answer.code, detail=detail)
+        self._outbox.refuse(item, status=answer.status, code=answer.code, detail=detail)
+
+    def _denied(self, answer: Refused, tries: int) -> None:
+        """Keep what was said: it is not at fault where the service takes nothing from us."""
+        if self._insists:
+            self._pause(TryAgain(why=f"HTTP {answer.status} {answer.code}"), tries)
+            return
+        log.error("the service takes nothing: HTTP %d %s", answer.status, answer.code)
+        self._outbox.close()
 
     def _renew(self, used: str, tries: int) -> None:
         """Have a newer token; without one nothing more can be sent, but it stays on disk."""
         match answer := self._bearer.renew(used):
             case Delivered(token=str()):
-                return
+                if tries:
+                    self._pause(TryAgain(why="the renewed token has expired, too"), tries)
             case TryAgain():
                 self._pause(answer, tries)
+            case Refused():
+                self._denied(answer, tries)
             case _:
                 log.error("the callback token has expired and is not renewed: %s", answer)
                 self.gave_up = True

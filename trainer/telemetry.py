@@ -36,13 +36,20 @@ class Telemetry:
     def facts(self) -> dict[str, Any]:
         """Return `gpu` and `host`, each where there is something to say."""
         with self._reading:
-            found = {"gpu": self._read_gpu(), "host": host_facts(self._cgroup)}
+            found = {"gpu": self._read_gpu(), "host": self._read_host()}
         return {name: facts for name, facts in found.items() if facts}
 
     def _read_gpu(self) -> dict[str, Any]:
         if self._gpu is None and self._uuid is not None:
             self._gpu, self._uuid = self._open(self._uuid), None
         return gpu_facts(*self._gpu) if self._gpu else {}
+
+    def _read_host(self) -> dict[str, Any]:
+        try:
+            return host_facts(self._cgroup)
+        except Exception as error:  # a hardened container hides parts of /proc
+            log.debug("the machine's gauges cannot be read: %s", error)
+            return {}
 
     def _open(self, uuid: str) -> tuple[Any, Any] | None:
         """Return the library and its handle of the GPU; asked for once, however it goes."""
@@ -75,8 +82,8 @@ def gpu_facts(nvml: Any, handle: Any) -> dict[str, Any]:
     for name, read in gauges.items():
         try:
             found[name] = read()
-        except nvml.NVMLError:
-            continue
+        except Exception as error:  # the driver may not have it, or the library not any more
+            log.debug("the GPU does not say its %s: %s", name, error)
     return found
 
 

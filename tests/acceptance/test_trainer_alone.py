@@ -411,6 +411,28 @@ async def test_sigterm_is_heard_while_the_data_set_is_fetched(launcher: Launcher
     assert launcher.server.done["error"]["code"] == "terminated"
 
 
+AT_IMPORT = """
+import os, signal, sys
+
+class Early:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trainer.run":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Early())
+"""
+
+
+async def test_sigterm_is_heard_before_the_trainer_has_imported_itself(launcher: Launcher) -> None:
+    (launcher.folder / "sitecustomize.py").write_text(AT_IMPORT)
+
+    process = await launcher.launch(PYTHONPATH=str(launcher.folder))
+
+    assert await ended(process) == 143, launcher.log
+    assert launcher.server.done is not None
+    assert launcher.server.done["error"]["code"] == "terminated"
+
+
 async def test_a_directive_to_stop_ends_it_without_a_last_word(launcher: Launcher) -> None:
     launcher.add_shapes()
     launcher.server.directive = "stop"
@@ -419,6 +441,33 @@ async def test_a_directive_to_stop_ends_it_without_a_last_word(launcher: Launche
 
     assert await ended(process) == 143, launcher.log
     assert launcher.server.done is None
+
+
+NO_STAMPER = """
+import os, signal
+from trainer import logs
+
+start = logs.start
+
+def start_and_kill(*args):
+    stamper = start(*args)
+    os.kill(stamper, signal.SIGKILL)
+    os.waitid(os.P_PID, stamper, os.WEXITED | os.WNOWAIT)
+    return stamper
+
+logs.start = start_and_kill
+"""
+
+
+async def test_a_trainer_whose_log_is_gone_still_ends(launcher: Launcher) -> None:
+    launcher.add_shapes()
+    launcher.server.directive = "stop"
+    (launcher.folder / "sitecustomize.py").write_text(NO_STAMPER)
+
+    process = await launcher.launch(PYTHONPATH=f"{launcher.folder}:{Path(__file__).parents[2]}")
+
+    async with asyncio.timeout(60):
+        assert await process.wait() == 143, launcher.log
 
 
 async def test_the_check_says_yes_without_importing_anything_heavy() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from tests.callback_server import CallbackServer, until
-from trainer import backoff
+from trainer import backoff, sender
 from trainer.callbacks import Callbacks
 
 
@@ -174,18 +176,91 @@ async def test_one_bad_callback_in_a_batch_costs_only_itself(
     assert (told["seqs"], told["code"]) == ([[3, 3]], "invalid_request")
 
 
-async def test_a_refused_token_drops_what_was_said_and_not_the_training(
+async def test_a_refused_token_is_no_fault_of_what_was_said_and_is_waited_out(
     server: CallbackServer, trainer: Trainer
 ) -> None:
     server.token = "another"
-    trainer.say_epochs(1)
-    await until(lambda: server.requests)
-    assert await to_thread(trainer.callbacks.flush, 5)
-    server.token = "first-token"
+    trainer.say_epochs(1, 2)
+    await until(lambda: len(server.requests) > 3)
+    server.token = FIRST_TOKEN
 
-    trainer.say_epochs(2)
+    await until(lambda: epochs(server) == [1, 2])
+    assert server.events("callbacks_dropped") == []
 
+
+async def test_what_an_earlier_attempt_left_is_kept_while_its_token_is_refused(
+    server: CallbackServer, tmp_path: Path
+) -> None:
+    await server.stop()
+    killed = Trainer(server, tmp_path)
+    killed.say_epochs(1)
+    killed.callbacks.close()
+    server.token = "second-token"
+    await server.start()
+
+    second = Trainer(server, tmp_path, attempt=2, token="second-token")
+    second.say_epochs(2)
     await until(lambda: epochs(server) == [2])
+    assert await to_thread(second.callbacks.settle_past, 10)
+    second.callbacks.close()
+    server.older_tokens, server.token = frozenset({FIRST_TOKEN}), "third-token"
+    third = Trainer(server, tmp_path, attempt=3, token="third-token")
+
+    await until(lambda: epochs(server) == [2, 1])
+    assert await to_thread(third.callbacks.settle_past, 10)
+    third.callbacks.close()
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("trouble", [401, 404, 405, 410])
+async def test_a_page_that_is_not_the_services_refuses_nothing(
+    server: CallbackServer, trainer: Trainer, trouble: int
+) -> None:
+    server.troubles.extend([trouble] * 4)  # as of a proxy that has no service behind it
+
+    trainer.say_epochs(1, 2, 3)
+
+    await until(lambda: len(server.records) == 3)
+    assert epochs(server) == [1, 2, 3]
+
+
+async def test_whatever_breaks_while_sending_is_no_proof_that_it_arrived(
+    server: CallbackServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [OSError("no CA bundle"), MemoryError(), OSError("no CA bundle")]
+    post = requests.Session.post
+
+    def failing(*args: Any, **options: Any) -> requests.Response:
+        if failures:
+            raise failures.pop()
+        return post(*args, **options)
+
+    monkeypatch.setattr(requests.Session, "post", failing)
+    trainer.say_epochs(1, 2, 3)
+
+    await until(lambda: epochs(server) == [1, 2, 3])
+    assert failures == []
+
+
+async def test_a_token_that_has_expired_as_soon_as_it_is_renewed_is_not_hammered_with(
+    server: CallbackServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[int] = []
+
+    def short(tries: int, *_: object) -> float:
+        pauses.append(tries)
+        return 0.01
+
+    monkeypatch.setattr(sender, "delay", short)
+    server.expired = server.still_expired = True  # two replicas, and one's clock is ahead
+    server.exchange = "second-token"
+
+    trainer.say_epochs(1)
+    await until(lambda: server.requests.count("renew") > 3)
+    server.expired = False
+
+    await until(lambda: epochs(server) == [1])
+    assert pauses[:3] == [1, 2, 3], "only the first renewal is worth a try at once"
 
 
 async def test_an_expired_token_that_nobody_renews_ends_the_sending(

@@ -69,6 +69,32 @@ def test_an_answer_says_what_became_of_a_callback(
     assert read_answer(status, {}, json.dumps(body).encode(), NOW) == answer
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "about_the_caller"),
+    [
+        (401, "token_invalid", True),
+        (403, "wrong_job", True),
+        (404, "job_not_found", True),
+        (403, "", False),  # a firewall in between that dislikes the words
+        (400, "invalid_request", False),
+        (409, "event_id_conflict", False),
+        (413, "", False),
+    ],
+)
+def test_a_refusal_is_of_what_was_said_or_of_who_says_it(
+    status: int, code: str, *, about_the_caller: bool
+) -> None:
+    answer = read_answer(status, {}, json.dumps({"code": code}).encode(), NOW)
+
+    assert isinstance(answer, Refused)
+    assert answer.about_the_caller is about_the_caller
+
+
+@pytest.mark.parametrize("status", [401, 404, 405, 407, 410])
+def test_a_refusal_without_the_services_code_is_not_the_services(status: int) -> None:
+    assert isinstance(read_answer(status, {}, b"<html>nobody here</html>", NOW), TryAgain)
+
+
 def test_a_page_that_is_not_json_is_no_receipt() -> None:
     assert isinstance(read_answer(200, {}, b"<html>welcome</html>", NOW), TryAgain)
 

@@ -28,6 +28,11 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJqb2JfaWQiOjd9.c2lnbmF0dXJlLW9mLWl0"
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "oom", True),
         (MemoryError(), "oom", True),
         (RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed."), "oom", True),
+        (
+            RuntimeError("DataLoader worker (pid 9) is killed by signal: Segmentation fault."),
+            "error",
+            True,
+        ),
         (RuntimeError("Unexpected bus error encountered in worker."), "oom", True),
         (
             RuntimeError("unable to write to file </torch_1_2>: No space left on device"),

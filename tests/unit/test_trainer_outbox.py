@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,64 @@ def dropped(bodies: list[dict[str, Any]]) -> set[int]:
     }
 
 
+class Killed(BaseException):
+    """The trainer is gone."""
+
+
+def killed_before(change: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many changes of a journal through, and no further one."""
+    left = change
+    whole = Journal._transaction
+
+    def counting(journal: Journal) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        return whole(journal)
+
+    monkeypatch.setattr(Journal, "_transaction", counting)
+
+
+def live(outbox: Outbox, came: list[dict[str, Any]]) -> None:
+    """Say more than it holds and deliver it, then have one callback refused."""
+    for number in range(4):
+        outbox.put(BEAT, BEAT, event(number=number))
+    while not outbox.wait_until_empty(0):
+        batch = outbox.take()
+        came += [json.loads(one.body) for one in batch]
+        outbox.settle(batch)
+    outbox.put(event(), event())
+    refused, taken = outbox.take()
+    outbox.refuse(refused, status=400, code="invalid_request", detail="no")
+    came.append(json.loads(taken.body))
+    outbox.settle([taken])
+
+
+@pytest.mark.parametrize("change", range(20))
+def test_killed_between_any_two_changes_nothing_is_missing_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int
+) -> None:
+    path = tmp_path / "a.sqlite3"
+    came: list[dict[str, Any]] = []
+    outbox = Outbox(open_journal(path), capacity=6)
+    with monkeypatch.context() as patched, suppress(Killed):
+        killed_before(change, patched)
+        live(outbox, came)
+    outbox._journal.close()
+
+    journal = open_journal(path)
+    owed = json.loads(journal.fact("dropped") or "[]")
+    assert journal.count or not owed, "an empty journal is removed"
+    outbox = Outbox(journal, capacity=6)
+    outbox.put(event())
+    came += said(outbox)
+
+    accounted = {*(body["seq"] for body in came), *dropped(came)}
+    assert accounted == set(range(1, max(accounted) + 1))
+    outbox.close()
+
+
 def test_the_oldest_timed_heartbeats_go_first_and_it_is_said_which() -> None:
     outbox = Outbox(capacity=10)
     for _ in range(5):
@@ -191,6 +250,17 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path) -> None:
 
     assert numbers(outbox) == [1]
     assert (tmp_path / "a.sqlite3.damaged").exists()
+
+
+def test_a_damaged_journal_that_cannot_be_set_aside_leaves_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite3"
+    path.write_bytes(b"this is no data base, and never was " * 100)
+    (tmp_path / "a.sqlite3.damaged").mkdir()
+
+    outbox = open_outbox(path, "trace-7")
+    outbox.put(event("later"))
+
+    assert [body["type"] for body in said(outbox)] == ["journal_unavailable", "later"]
 
 
 def test_without_a_place_on_disk_callbacks_wait_in_memory(tmp_path: Path) -> None:

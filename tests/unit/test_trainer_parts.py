@@ -101,6 +101,7 @@ def stop(request: pytest.FixtureRequest, leaving: Leaving) -> Iterator[Stop]:
     stop = Stop(getattr(request, "param", GRACE_SECONDS))
     stop.listen(leaving)
     yield stop
+    stop.close()
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -12,7 +12,7 @@ from trainer.run import _outcome_of
 class Attempt:
     """An attempt that ends in an error at once."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def do(self) -> None:
@@ -25,10 +25,11 @@ class Attempt:
         (ImportError("no torch"), "not_installed", False),
         (NanLossError(), "nan_loss", False),
         (RuntimeError("broken"), "error", True),
+        (SystemExit("a library gave up"), "error", True),
     ],
 )
 def test_an_error_becomes_a_code_that_says_whether_to_try_again(
-    error: Exception, code: str, retryable: bool
+    error: BaseException, code: str, retryable: bool
 ) -> None:
     attempt: Any = Attempt(error)
 

@@ -117,3 +117,21 @@ def test_the_older_cgroups_are_read_too(tmp_path: Path) -> None:
 
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
     assert host_facts(tmp_path)["memory_total"] == psutil.virtual_memory().total
+
+
+def test_a_gauge_that_breaks_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml()
+    # As in a release of the library that has it no more.
+    monkeypatch.setattr(nvml, "nvmlDeviceGetTemperature", None, raising=False)
+    telemetry = Telemetry(lambda: nvml)
+    telemetry.watch_gpu(UUID)
+
+    def masked(**_: object) -> float:
+        raise FileNotFoundError("/proc/stat")
+
+    monkeypatch.setattr(psutil, "cpu_percent", masked)
+    found = telemetry.facts()
+
+    assert found["gpu"]["utilization"] == 87
+    assert "temperature" not in found["gpu"]
+    assert "host" not in found
