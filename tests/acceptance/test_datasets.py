@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.acceptance.test_trainer_alone import Launcher, ended, launcher
 from tests.command_line import Ran, epochlog
-
-__all__ = ["launcher"]
+from tests.launcher import Launcher, ended
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 
