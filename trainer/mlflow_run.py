@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,7 @@ def open_run(
     """Return the job's run, and whether it is one of before."""
     from mlflow.tracking import MlflowClient  # noqa: PLC0415 - takes seconds
 
+    _make_whole(uri)
     client = MlflowClient(tracking_uri=uri)
     experiment = _experiment(client, uri)
     found = _active(client, earlier) if earlier is not None else None
@@ -114,6 +117,24 @@ def open_run(
         return Run(client, str(made.info.run_id), {}), False
     _take_up(client, found, tags)
     return Run(client, str(found.info.run_id), dict(found.data.params)), True
+
+
+def _make_whole(uri: str) -> None:
+    """Make a new SQLite store under another name: MLflow never mends one that was made by half."""
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
+    place = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or "?" in uri or ":memory:" in uri or place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.{os.getpid()}")
+    part.unlink(missing_ok=True)
+    try:
+        MlflowClient(tracking_uri=f"{SQLITE}{part}").search_experiments(max_results=1)
+        with suppress(FileExistsError):  # another trainer was faster
+            place.hardlink_to(part)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _active(client: Any, run_id: str) -> Any | None:

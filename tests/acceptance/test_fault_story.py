@@ -20,9 +20,9 @@ from tests.s3 import KEY, SECRET, s3_server
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(900)]
 
-EPOCHS = 8
+EPOCHS = 16
 BUCKET = "trainings"
-TOKEN_SECONDS = 5.0
+TOKEN_SECONDS = 3.0
 MEBIBYTE = 1024 * 1024
 FINAL = ("succeeded", "failed", "cancelled")
 JOB = {"dataset_id": "shapes", "model_name": "yolov8n", "epochs": EPOCHS, "imgsz": 96, "batch": 8}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -134,6 +138,36 @@ async def test_a_run_whose_id_nobody_was_told_is_found_by_its_tags(server: Mlflo
 
     assert second.finish("FINISHED", SLOW) == run_id
     assert heard.of("tracking_started") == [{"mlflow_run_id": run_id, "continued": True}]
+
+
+async def test_a_kill_while_its_data_base_is_made_leaves_no_half_of_one(tmp_path: Path) -> None:
+    opening = "from trainer.mlflow_run import open_run; import sys; open_run("
+    opening += "uri=sys.argv[1], name='job-1', tags={}, began=0, earlier=None)"
+    database = tmp_path / "mlflow.db"
+    command = (sys.executable, "-c", opening, f"sqlite:///{database}")
+    folder = Path(__file__).parents[2]
+
+    def has_some_tables() -> bool:
+        return any(tables_of(file) > 5 for file in tmp_path.iterdir())
+
+    first = await asyncio.create_subprocess_exec(*command, cwd=folder)
+    await eventually(has_some_tables, within=SLOW)
+    first.kill()
+    await first.wait()
+    assert not database.exists(), "it has its name only once it is whole"
+    second = await asyncio.create_subprocess_exec(*command, cwd=folder)
+
+    assert await asyncio.wait_for(second.wait(), SLOW) == 0
+
+
+def tables_of(database: Path) -> int:
+    """Count the tables of a SQLite file that another process may be writing."""
+    try:
+        with closing(sqlite3.connect(database, timeout=0)) as opened:
+            (number,) = opened.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.DatabaseError:  # locked, or another kind of file
+        return 0
+    return int(number)
 
 
 async def test_a_deleted_run_is_replaced_between_attempts_and_within_one(
