@@ -20,7 +20,7 @@ from tests.s3 import KEY, SECRET, s3_server
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(900)]
 
-EPOCHS = 16
+EPOCHS = 24
 BUCKET = "trainings"
 TOKEN_SECONDS = 3.0
 MEBIBYTE = 1024 * 1024

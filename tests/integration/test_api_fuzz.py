@@ -49,6 +49,14 @@ FIELDS: dict[str, dict[str, Any]] = {
         "status": "failed", "error": {"code": "x"}, "metrics": {}, "artifacts": [],
     },
     "/v1/jobs/{id}/callbacks": {"callbacks": [{"kind": "heartbeat"}], "trace_id": None},
+    "/v1/jobs/{id}/storage/get": {"key": "datasets/shapes.zip"},
+    "/v1/jobs/{id}/storage/put": {
+        "key": "checkpoints/job-1/x", "bytes": 1, "sha256": "0" * 64, "upload_id": None,
+    },
+    "/v1/jobs/{id}/storage/complete": {
+        "key": "checkpoints/job-1/x", "upload_id": "1", "parts": [{"number": 1, "etag": "1"}],
+    },
+    "/v1/jobs/{id}/storage/abort": {"key": "checkpoints/job-1/x", "upload_id": "1"},
 }  # fmt: skip
 
 
