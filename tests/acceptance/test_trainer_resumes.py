@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.callback_server import until
+from tests.callback_server import CallbackServer, until
 from tests.launcher import SLOW, Launcher, ended, path_of
 from trainer.past import ASKING_PATIENCE, LEFTOVERS_PATIENCE
 
@@ -27,16 +27,22 @@ def assert_lines_within_an_epoch_say_so(launcher: Launcher, epoch: int) -> None:
     assert not any("epoch" in one for one in told[:begins])
 
 
-async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whole(
-    launcher: Launcher,
-) -> None:
+async def killed_after_two_checkpoints(launcher: Launcher, *, epochs: str) -> CallbackServer:
+    """Let a training of shapes be killed; the server that it called back to."""
     launcher.add_shapes()
     server = launcher.server
     server.knows_the_past = True
-    process = await launcher.launch(EPOCHS="5")
+    process = await launcher.launch(EPOCHS=epochs)
     await until(lambda: len(server.events("checkpoint_saved")) > 1, seconds=SLOW)
     process.kill()
     await ended(process)
+    return server
+
+
+async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whole(
+    launcher: Launcher,
+) -> None:
+    server = await killed_after_two_checkpoints(launcher, epochs="5")
     *_, whole, damaged = server.events("checkpoint_saved")
     with path_of(damaged).open("r+b") as file:
         file.seek(1000)
@@ -78,13 +84,7 @@ async def test_a_killed_training_goes_on_from_the_newest_checkpoint_that_is_whol
 async def test_an_attempt_that_is_launched_again_goes_on_where_its_first_process_ended(
     launcher: Launcher,
 ) -> None:
-    launcher.add_shapes()
-    server = launcher.server
-    server.knows_the_past = True
-    process = await launcher.launch(EPOCHS="4")
-    await until(lambda: len(server.events("checkpoint_saved")) > 1, seconds=SLOW)
-    process.kill()
-    await ended(process)
+    server = await killed_after_two_checkpoints(launcher, epochs="4")
     newest, reported = server.events("checkpoint_saved")[-1], server.events("epoch_end")[-1]
     first = len(server.records)
 

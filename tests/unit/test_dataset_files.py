@@ -15,23 +15,12 @@ from rich.console import Console
 import trainer.names
 from service import dataset_commands, dataset_files
 from service.dataset_files import DatasetFilesError, HashedFile, files_of, hash_all, pack
-
-
-def ignore(_count: int) -> None:
-    return None
-
-
-def lay(root: Path, **files: str) -> Path:
-    for name, text in files.items():
-        place = root / name.replace("__", "/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
-    return root
+from tests.laid import ignore, lay, small_set
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return lay(tmp_path / "set", images__a="a", images__b="bb", labels__a="", labels__b="")
+    return small_set(tmp_path / "set")
 
 
 odd = st.text(

@@ -15,27 +15,16 @@ from hypothesis import strategies as st
 from service.dataset_files import DatasetFilesError, files_of, hash_all, pack
 from service.dataset_storage import DatasetDamagedError, DatasetStorage, Pushed
 from service.object_store import Folder, ObjectStoreError
+from tests.laid import ignore, lay, small_set
 from trainer.manifest import FORMAT, read_manifest
 from trainer.unpack import unpack
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
 
 
-def ignore(_count: int) -> None:
-    return None
-
-
-def lay(root: Path, **files: str) -> Path:
-    for name, text in files.items():
-        place = root / name.replace("__", "/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
-    return root
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return lay(tmp_path / "set", images__a="a", images__b="bb", labels__a="", labels__b="")
+    return small_set(tmp_path / "set")
 
 
 @pytest.fixture
