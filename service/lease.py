@@ -130,17 +130,19 @@ class Candidate:
 
     async def _keep(self, lease: Lease) -> None:
         """Renew the lease again and again, over another session where one is lost."""
+        pause = self.seconds * RENEWALS
         while lease.holds:
+            await asyncio.sleep(pause)
             try:
                 async with self.database.working_session() as session:
                     while lease.holds:
-                        await asyncio.sleep(self.seconds * RENEWALS)
                         await self._renew(session, lease)
+                        await asyncio.sleep(self.seconds * RENEWALS)
             except StoreUnavailableError:
-                await asyncio.sleep(min(RETRY_SECONDS, self.seconds * RENEWALS))
+                pause = min(RETRY_SECONDS, self.seconds * RENEWALS)
             except Exception:
                 log.exception("lease_not_renewed", term=lease.term)
-                await asyncio.sleep(RETRY_SECONDS)
+                pause = RETRY_SECONDS
         log.warning("lease_lost", term=lease.term)
 
     async def _renew(self, session: Session, lease: Lease) -> None:

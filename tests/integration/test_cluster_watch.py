@@ -131,6 +131,7 @@ async def test_a_disturbed_stream_changes_nothing_in_the_end(
 async def test_a_stream_that_is_cut_after_a_while_is_no_alarm(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cluster_client, "STREAM", aiohttp.ClientTimeout(sock_read=30))
     monkeypatch.setattr(cluster_watch, "STEADY_SECONDS", 0.0)
     cluster.watches.bookmark_every = 0.1
     async with following(cluster, tmp_path) as watch:

@@ -309,6 +309,7 @@ async def test_what_a_killed_attempt_left_is_sent_first_with_its_own_token(
     assert epochs(server) == [1, 2, 3]
     assert [body["seq"] for body in server.records] == [1, 2, 1]
     assert later.heard == [], "what an older attempt is told is not for this one"
+    assert await to_thread(later.callbacks.flush, 5)
     later.callbacks.close()
     assert left_in(tmp_path) == []
 
