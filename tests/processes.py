@@ -33,7 +33,7 @@ def free_port() -> int:
     server that is meant to have it starts.
     """
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = random.randrange(10_000, 32_000)  # noqa: S311
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
