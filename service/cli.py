@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 import typer
 
 from service.dataset_cli import datasets
@@ -413,6 +413,6 @@ def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
 
 def _json_or_text(value: str) -> Any:
     try:
-        return json.loads(value)
-    except ValueError:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
         return value
