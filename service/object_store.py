@@ -10,15 +10,23 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from aiohttp import ClientPayloadError as BrokenOffError
 
 from service.errors import SettingsError
 
 SCHEME = "s3://"
 CHUNK = 1024 * 1024
+PART = 8 * CHUNK
+"""Above this length an object is sent in parts, at least as long as this."""
+MOST_PARTS = 10_000
+"""More parts S3 takes of no object."""
+AT_ONCE = 4
+"""How many parts of an object are on their way, and in memory, at once."""
 
 
 class ObjectStoreError(Exception):
@@ -163,10 +171,45 @@ class Bucket:
         """Upload the file, and look that the whole of it arrived."""
         key, size = self._key(name), (await asyncio.to_thread(source.stat)).st_size
         async with self._client(name) as client:
-            await client.upload_file(str(source), self._bucket, key)
+            if size > PART:
+                await self._put_parts(client, key, source, size)
+            else:
+                body = await asyncio.to_thread(_piece, source, 0, PART)
+                await client.put_object(Bucket=self._bucket, Key=key, Body=body)
             kept = await client.head_object(Bucket=self._bucket, Key=key)
         if kept["ContentLength"] != size:
             raise ObjectStoreError(f"{self.url}/{name} did not arrive whole.")
+
+    async def _put_parts(self, client: Any, key: str, source: Path, size: int) -> None:
+        """Upload a large file, a few parts at a time; where this fails, the store keeps none.
+
+        Not by aioboto3's own upload: that one reads up to a thousand parts ahead of a slow line,
+        and leaves behind those of an upload that is interrupted.
+        """
+        length = max(PART, -(-size // MOST_PARTS))
+        numbers = iter(range(1, -(-size // length) + 1))
+        parts: list[dict[str, Any]] = []
+        begun = await client.create_multipart_upload(Bucket=self._bucket, Key=key)
+        upload = {"Bucket": self._bucket, "Key": key, "UploadId": begun["UploadId"]}
+
+        async def send() -> None:
+            for number in numbers:
+                body = await asyncio.to_thread(_piece, source, (number - 1) * length, length)
+                sent = await client.upload_part(**upload, PartNumber=number, Body=body)
+                parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+
+        senders = [asyncio.create_task(send()) for _ in range(AT_ONCE)]
+        try:
+            await asyncio.gather(*senders)
+            parts.sort(key=lambda part: part["PartNumber"])
+            await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            for sender in senders:
+                sender.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+            with suppress(Exception):  # the store's own rules may do it later
+                await client.abort_multipart_upload(**upload)
+            raise
 
     async def fetch(self, name: str, target: Path) -> None:
         """Download the object."""
@@ -282,8 +325,14 @@ class Bucket:
             if code in ("404", "NoSuchKey"):
                 raise ObjectMissingError(f"There is no {where}.") from error
             raise ObjectStoreError(f"{where} cannot be reached: {error}") from error
-        except OSError as error:
+        except (OSError, BrokenOffError) as error:
             raise ObjectStoreError(f"{where} cannot be transferred: {error}") from error
+
+
+def _piece(source: Path, start: int, length: int) -> bytes:
+    with source.open("rb") as file:
+        file.seek(start)
+        return file.read(length)
 
 
 def _sizes_below(root: Path, prefix: str) -> dict[str, int]:
