@@ -102,8 +102,7 @@ async def _push_zip(place: DatasetStorage, source: Path) -> dict[str, Any]:
                 await asyncio.to_thread(pack, files, archive, tell)
         length = (await asyncio.to_thread(archive.stat)).st_size
         with _progress("sending", length) as tell:
-            await place.push_zip(archive)
-            tell(length)
+            await place.push_zip(archive, tell)
     return {"uri": f"{place.objects.url}/{place.zip_name}", "sent_files": 1, "sent_bytes": length}
 
 

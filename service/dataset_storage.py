@@ -19,8 +19,9 @@ from typing import Any
 
 import orjson
 
-from service.dataset_files import DatasetFilesError, HashedFile, fault_of_name, sha256_of
+from service.dataset_files import HashedFile, fault_of_name, sha256_of
 from service.object_store import ObjectMissingError, ObjectStore
+from service.sent_file import SourceChangedError, Tell, ignore
 
 FORMAT = "epochlog-dataset/1"
 PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -39,8 +40,6 @@ BROKEN = (
     RuntimeError,
     ValueError,
 )
-
-Tell = Callable[[int], None]
 
 
 class DatasetDamagedError(Exception):
@@ -107,9 +106,9 @@ class DatasetStorage:
         """Return whether there is a zip."""
         return self.zip_name in await self.objects.sizes(self.zip_name)
 
-    async def push_zip(self, archive: Path) -> None:
+    async def push_zip(self, archive: Path, tell: Tell = ignore) -> None:
         """Put the zip in place; from then on no manifest stands before it."""
-        await self.objects.put(self.zip_name, archive)
+        await self.objects.put(self.zip_name, archive, tell=tell)
         await self.objects.remove(self.manifest_name)
 
     async def push_manifest(
@@ -159,15 +158,12 @@ class DatasetStorage:
 
     async def _send(self, files: Iterable[HashedFile], tell: Tell) -> None:
         async def send(file: HashedFile) -> None:
-            name = self.file_name(file.sha256)
             file.file.refuse_changed()
-            await self.objects.put(name, file.file.source)
+            name = self.file_name(file.sha256)
             try:
-                file.file.refuse_changed()
-            except DatasetFilesError:
-                await self.objects.remove(name)  # nobody is to find this under that hash
-                raise
-            tell(file.file.bytes)
+                await self.objects.put(name, file.file.source, sha256=file.sha256, tell=tell)
+            except SourceChangedError as error:
+                raise file.file.has_changed() from error
 
         await at_once(send, files)
 

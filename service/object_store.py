@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from aiohttp import ClientPayloadError as BrokenOffError
 
 from service.errors import SettingsError
+from service.sent_file import SentFile, Tell, ignore
 
 SCHEME = "s3://"
 CHUNK = 1024 * 1024
@@ -44,10 +45,13 @@ class ObjectStore(Protocol):
     def url(self) -> str:
         """Where it is, for a person."""
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(
+        self, name: str, source: Path, *, sha256: str | None = None, tell: Tell = ignore
+    ) -> None:
         """Keep a copy of the file under this name: all of it or, where this fails, none.
 
-        Raises ObjectStoreError.
+        `tell` hears how many bytes more have gone. Raises SourceChangedError where the file has not
+        the hash that is given, or ObjectStoreError; what was there before is there still.
         """
 
     async def fetch(self, name: str, target: Path) -> None:
@@ -95,10 +99,13 @@ class Folder:
         """The folder's path."""
         return str(self._path)
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(
+        self, name: str, source: Path, *, sha256: str | None = None, tell: Tell = ignore
+    ) -> None:
         """Copy the file beside its place, and move it there when it is safe on the disk."""
         try:
-            await asyncio.to_thread(_copy_durably, source, self._path / name)
+            sent = SentFile(source, sha256, tell)
+            await asyncio.to_thread(_copy_durably, sent, self._path / name)
         except OSError as error:
             raise ObjectStoreError(f"{self._path / name} cannot be written: {error}") from error
 
@@ -167,20 +174,25 @@ class Bucket:
         """The bucket and the prefix."""
         return f"{SCHEME}{self._bucket}/{self._prefix}".rstrip("/")
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(
+        self, name: str, source: Path, *, sha256: str | None = None, tell: Tell = ignore
+    ) -> None:
         """Upload the file, and look that the whole of it arrived."""
-        key, size = self._key(name), (await asyncio.to_thread(source.stat)).st_size
+        key, sent = self._key(name), SentFile(source, sha256, tell)
+        size = await asyncio.to_thread(sent.size)
         async with self._client(name) as client:
             if size > PART:
-                await self._put_parts(client, key, source, size)
+                await self._put_parts(client, key, sent, size)
             else:
-                body = await asyncio.to_thread(_piece, source, 0, PART)
+                body = await asyncio.to_thread(sent.next_piece, PART)
+                sent.refuse_other()
                 await client.put_object(Bucket=self._bucket, Key=key, Body=body)
+                sent.tell(len(body))
             kept = await client.head_object(Bucket=self._bucket, Key=key)
         if kept["ContentLength"] != size:
             raise ObjectStoreError(f"{self.url}/{name} did not arrive whole.")
 
-    async def _put_parts(self, client: Any, key: str, source: Path, size: int) -> None:
+    async def _put_parts(self, client: Any, key: str, file: SentFile, size: int) -> None:
         """Upload a large file, a few parts at a time; where this fails, the store keeps none.
 
         Not by aioboto3's own upload: that one reads up to a thousand parts ahead of a slow line,
@@ -188,19 +200,25 @@ class Bucket:
         """
         length = max(PART, -(-size // MOST_PARTS))
         numbers = iter(range(1, -(-size // length) + 1))
+        reading = asyncio.Lock()
         parts: list[dict[str, Any]] = []
         begun = await client.create_multipart_upload(Bucket=self._bucket, Key=key)
         upload = {"Bucket": self._bucket, "Key": key, "UploadId": begun["UploadId"]}
 
         async def send() -> None:
-            for number in numbers:
-                body = await asyncio.to_thread(_piece, source, (number - 1) * length, length)
+            while True:
+                async with reading:
+                    if (number := next(numbers, None)) is None:
+                        return
+                    body = await asyncio.to_thread(file.next_piece, length)
                 sent = await client.upload_part(**upload, PartNumber=number, Body=body)
                 parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+                file.tell(len(body))
 
         senders = [asyncio.create_task(send()) for _ in range(AT_ONCE)]
         try:
             await asyncio.gather(*senders)
+            file.refuse_other()
             parts.sort(key=lambda part: part["PartNumber"])
             await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
         except BaseException:
@@ -329,12 +347,6 @@ class Bucket:
             raise ObjectStoreError(f"{where} cannot be transferred: {error}") from error
 
 
-def _piece(source: Path, start: int, length: int) -> bytes:
-    with source.open("rb") as file:
-        file.seek(start)
-        return file.read(length)
-
-
 def _sizes_below(root: Path, prefix: str) -> dict[str, int]:
     """Return the files whose names, from the root on, begin so; none that is being written."""
     start = root / prefix.rpartition("/")[0]
@@ -352,12 +364,15 @@ def _sizes_below(root: Path, prefix: str) -> dict[str, int]:
     return found
 
 
-def _copy_durably(source: Path, target: Path) -> None:
+def _copy_durably(sent: SentFile, target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with source.open("rb") as file, aside.open("xb") as copy:
-            shutil.copyfileobj(file, copy, CHUNK)
+        with aside.open("xb") as copy:
+            for piece in sent.pieces(CHUNK):
+                copy.write(piece)
+                sent.tell(len(piece))
+            sent.refuse_other()
             copy.flush()
             os.fsync(copy.fileno())
         aside.replace(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from service.object_store import (
     ObjectStoreError,
     open_store,
 )
+from service.sent_file import SourceChangedError
 from tests.cutting_proxy import CuttingProxy
 from tests.polling import eventually
 from tests.processes import free_port
@@ -148,6 +150,23 @@ async def test_what_is_put_again_takes_the_place_of_what_was_there(
     await store.fetch("one", tmp_path / "target")
 
     assert (tmp_path / "target").read_bytes() == b"short"
+
+
+@pytest.mark.parametrize("size", [3, 20 * 1024 * 1024], ids=["small", "in parts"])
+async def test_only_the_file_that_was_meant_takes_a_place(
+    store: ObjectStore, written: Callable[[bytes], Path], tmp_path: Path, size: int
+) -> None:
+    before, after = os.urandom(size), os.urandom(size)
+    told: list[int] = []
+    meant = hashlib.sha256(before).hexdigest()
+    await store.put("one", written(before), sha256=meant, tell=told.append)
+    assert sum(told) == size
+
+    with pytest.raises(SourceChangedError, match=meant):
+        await store.put("one", written(after), sha256=meant)
+
+    await store.fetch("one", tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == before
 
 
 async def test_what_was_never_put_is_missing(store: ObjectStore, tmp_path: Path) -> None:

@@ -116,10 +116,10 @@ async def test_a_file_that_changes_on_the_way_never_lies_under_a_wrong_hash(
     hashed = hash_all(files_of(root), ignore)
     real = Folder.put
 
-    async def put(store: Folder, name: str, source: Path) -> None:
+    async def put(store: Folder, name: str, source: Path, **about: Any) -> None:
         if source.name == "a":
             rewrite(source, "A")
-        await real(store, name, source)
+        await real(store, name, source, **about)
 
     if when == "during":
         monkeypatch.setattr(Folder, "put", put)
@@ -133,6 +133,27 @@ async def test_a_file_that_changes_on_the_way_never_lies_under_a_wrong_hash(
         assert hashlib.sha256(file.read_bytes()).hexdigest() == file.name
 
 
+async def test_a_file_that_changes_while_all_is_sent_again_leaves_the_former_version_whole(
+    place: DatasetStorage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await push(place, root)
+    hashed = hash_all(files_of(root), ignore)
+    real = Folder.put
+
+    async def put(store: Folder, name: str, source: Path, **about: Any) -> None:
+        if source.name == "a":
+            rewrite(source, "A")
+        await real(store, name, source, **about)
+
+    monkeypatch.setattr(Folder, "put", put)
+    with pytest.raises(DatasetFilesError, match=r"^images/a has changed while it was sent; push"):
+        await place.push_manifest(hashed, {}, NOW, ignore, all_again=True)
+
+    manifest = await place.manifest()
+    assert manifest is not None
+    assert await place.faults_of_files(manifest, ignore, deep=True) == []
+
+
 async def test_a_push_that_breaks_off_leaves_the_former_version_whole(
     place: DatasetStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,10 +162,10 @@ async def test_a_push_that_breaks_off_leaves_the_former_version_whole(
         (root / f"images/{number}").write_text(str(number))
     real, left = Folder.put, iter(range(5))
 
-    async def put(store: Folder, name: str, source: Path) -> None:
+    async def put(store: Folder, name: str, source: Path, **about: Any) -> None:
         if next(left, None) is None:
             raise ObjectStoreError("The line is cut.")
-        await real(store, name, source)
+        await real(store, name, source, **about)
 
     with monkeypatch.context() as cut:
         cut.setattr(Folder, "put", put)
