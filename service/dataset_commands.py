@@ -215,7 +215,7 @@ async def verify_there(
 ) -> int:
     """Check what lies in the storage under an id."""
     with _one_sentence():
-        place = DatasetStorage(training_storage(settings), dataset_id)
+        place = DatasetStorage(training_storage(settings, only_reads=True), dataset_id)
         async with place.objects.held():
             told = await _told_of(place, deep=deep)
     if as_json:

@@ -338,10 +338,13 @@ class Bucket:
             async with self._session.client("s3", **self._options) as client:
                 yield client
         except self._errors as error:
-            said = getattr(error, "response", None) or {}
-            code = said.get("Error", {}).get("Code")
+            said = (getattr(error, "response", None) or {}).get("Error", {})
+            code, words = said.get("Code"), str(said.get("Message", "")).rstrip(".")
             if code in ("404", "NoSuchKey"):
                 raise ObjectMissingError(f"There is no {where}.") from error
+            if code:
+                why = f"{words} ({code})" if words else code
+                raise ObjectStoreError(f"{where} is refused by the store: {why}") from error
             raise ObjectStoreError(f"{where} cannot be reached: {error}") from error
         except (OSError, BrokenOffError) as error:
             raise ObjectStoreError(f"{where} cannot be transferred: {error}") from error

@@ -205,7 +205,13 @@ async def test_wrong_keys_and_a_store_that_is_away_are_one_sentence(
     }
     for words in (("push", str(shapes)), ("verify", "shapes")):
         ran = await epochlog("dataset", *words, environ=environ)
-        assert ran.failed_with("s3://closed/datasets/shapes")
+        assert ran.failed_with("(SignatureDoesNotMatch)")
+        assert "s3://closed/datasets/shapes" in ran.err
+
+    keys = {"R2_SECRET_ACCESS_KEY": SECRET, "R2_WRITE_ACCESS_KEY_ID": KEY}
+    only_reads = environ | keys | {"R2_WRITE_SECRET_ACCESS_KEY": "wrong"}
+    ran = await epochlog("dataset", "verify", "shapes", environ=only_reads)
+    assert ran.failed_with("There is no data set shapes in s3://closed.")
 
     away = environ | {"EPOCHLOG_S3_ENDPOINT": "http://127.0.0.1:9"}
     ran = await epochlog("dataset", "verify", "shapes", environ=away)
