@@ -26,6 +26,9 @@ PART = 8 * CHUNK
 """Above this length an object is sent in parts, at least as long as this."""
 MOST_PARTS = 10_000
 """More parts S3 takes of no object."""
+FOR_GOOD = frozenset(
+    {"403", "AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch"}
+)
 AT_ONCE = 4
 """How many parts of an object are on their way, and in memory, at once."""
 
@@ -36,6 +39,10 @@ class ObjectStoreError(Exception):
 
 class ObjectMissingError(ObjectStoreError):
     """The store holds no object of this name."""
+
+
+class StoreRefusesError(ObjectStoreError):
+    """The store takes these keys for nothing here, or has no such bucket: asking again is vain."""
 
 
 class ObjectStore(Protocol):
@@ -344,7 +351,8 @@ class Bucket:
                 raise ObjectMissingError(f"There is no {where}.") from error
             if code:
                 why = f"{words} ({code})" if words else code
-                raise ObjectStoreError(f"{where} is refused by the store: {why}") from error
+                kind = StoreRefusesError if code in FOR_GOOD else ObjectStoreError
+                raise kind(f"{where} is refused by the store: {why}") from error
             raise ObjectStoreError(f"{where} cannot be reached: {error}") from error
         except (OSError, BrokenOffError) as error:
             raise ObjectStoreError(f"{where} cannot be transferred: {error}") from error
