@@ -204,7 +204,7 @@ def _inspected(source: Path, inspected: Inspected) -> Iterator[Text]:
     images = ", ".join(f"{count} in {name}" for name, count in answer["images"].items())
     classes = plural(len(answer["names"]), "class", "classes")
     yield Text(
-        f"{source}: {answer['task']}, images: {images or 'none'};"
+        f"{source}: {answer['task'] or 'no task'}, images: {images or 'none'};"
         f" {plural(answer['objects'], 'object')} of {classes};"
         f" {plural(answer['errors'], 'error')}, {plural(answer['warnings'], 'warning')}"
     )

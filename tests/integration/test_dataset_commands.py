@@ -328,6 +328,10 @@ async def test_every_wrong_use_is_one_sentence(
     async def dataset(*words: str) -> Ran:
         return await epochlog("dataset", *words, environ=local)
 
+    (tmp_path / "none.zip").touch()
+    none = await dataset("verify", str(tmp_path / "none.zip"))
+    assert none.code == 1
+    assert "none.zip: no task, images: none; 0 objects" in none.out
     no_zip = ("push", str(tmp_path / "bad.zip"), "--no-verify", "--as", "manifest")
     assert (await dataset(*no_zip)).failed_with("bad.zip is not a zip that can be opened")
     assert (await dataset("push", str(shapes))).failed_with("more is a link to a folder")
