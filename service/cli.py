@@ -254,11 +254,16 @@ def cancel(
     *,
     reason: Annotated[str | None, typer.Option(help="Why, for the log.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Ask for a job to be cancelled."""
     from service import commands, running
 
-    return running.run(partial(commands.cancel, job_id=job_id, reason=reason, wait=wait))
+    if wait and as_json:
+        raise typer.BadParameter("--wait and --json do not go together.")
+    return running.run(
+        partial(commands.cancel, job_id=job_id, reason=reason, wait=wait, as_json=as_json)
+    )
 
 
 @app.command()

@@ -169,7 +169,7 @@ async def test_the_fleet_is_shown_now_and_then(shared_api: Api, environ: Environ
     assert f"position {running}" in then.out
     shown = (await shared_api.get("/v1/fleet", as_of=before)).json
     assert (past.json, past.json["jobs"][0]["status"]) == (shown, "pending")
-    assert "Every job had ended" in empty.out
+    assert "There was no job yet." in empty.out
     change = next(line for line in diff.out.splitlines() if line.split()[:1] == [str(job["id"])])
     for word in ("pending", "running", "healthy", "called_back"):
         assert word in change
@@ -330,7 +330,10 @@ async def test_cancel_ends_a_job_once(shared_api: Api, environ: Environ) -> None
         "cancel", str(job["id"]), "--reason", "a test", "--wait", environ=environ
     )
     again = await epochlog("cancel", str(job["id"]), environ=environ)
+    other = await shared_api.create_job()
+    told = await epochlog("cancel", str(other["id"]), "--json", environ=environ)
 
+    assert told.json == (await shared_api.get(f"/v1/jobs/{other['id']}")).json
     assert (first.code, "cancelled" in first.out) == (0, True)
     assert again.failed_with("cancelled")
 
