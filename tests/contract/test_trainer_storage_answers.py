@@ -116,7 +116,7 @@ def test_a_token_that_cannot_be_renewed_now_is_renewed_later(url: str, tmp_path:
 def test_a_token_that_is_refused_is_a_refusal(url: str, tmp_path: Path) -> None:
     Answering.renewals = [(401, {"code": "token_invalid", "detail": "It is not one of ours."})]
 
-    with pytest.raises(StorageDeniedError, match=r"does not sign for a\.zip: [^.]*\.$"):
+    with pytest.raises(StorageDeniedError, match=r"does not sign for a\.zip: "):
         signed_by(url, "old").fetch("a.zip", tmp_path / "a.zip")
 
 
