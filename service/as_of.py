@@ -69,7 +69,9 @@ def moment_in(text: str, field: str = "as_of") -> int | datetime:
         # A plus sign in an address stands for a space.
         return parse_time(re.sub(r" (?=\d\d:\d\d$)", "+", text))
     except ValueError as error:
-        wanted = FieldError(field, "needs a position or an RFC 3339 time")
+        wanted = FieldError(
+            field, "needs a position or an RFC 3339 time such as 2026-11-23T02:14:00Z"
+        )
         raise InvalidRequestError(f"{field} {wanted.message}.", errors=[wanted]) from error
 
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 import typer
 
 from service.dataset_cli import datasets
@@ -254,11 +254,16 @@ def cancel(
     *,
     reason: Annotated[str | None, typer.Option(help="Why, for the log.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Ask for a job to be cancelled."""
     from service import commands, running
 
-    return running.run(partial(commands.cancel, job_id=job_id, reason=reason, wait=wait))
+    if wait and as_json:
+        raise typer.BadParameter("--wait and --json do not go together.")
+    return running.run(
+        partial(commands.cancel, job_id=job_id, reason=reason, wait=wait, as_json=as_json)
+    )
 
 
 @app.command()
@@ -413,6 +418,6 @@ def _pairs(option: str, given: list[str] | None) -> list[tuple[str, str]]:
 
 def _json_or_text(value: str) -> Any:
     try:
-        return json.loads(value)
-    except ValueError:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
         return value

@@ -65,6 +65,10 @@ class Client:
 
     async def submit(self, new: Json, *, key: str | None = None) -> Json:
         """Make a job; the same key and body again return the same job."""
+        if key is not None and not key.isprintable():
+            raise ClientError(
+                "The idempotency key needs 1 to 200 visible characters.", status=WRONG_REQUEST
+            )
         return await self._json("POST", "/v1/jobs", body=new, key=key)
 
     async def jobs(
@@ -154,13 +158,14 @@ class Client:
         **query: Any,
     ) -> str:
         url = self._address()
+        data = None if body is None else _encoded(body)
         try:
             async with self._session.request(
                 method,
                 url + path,
                 params=[pair for name, value in query.items() for pair in _pairs(name, value)],
-                data=None if body is None else orjson.dumps(body),
-                headers={"Idempotency-Key": key} if key else {},
+                data=data,
+                headers={"Idempotency-Key": key} if key is not None else {},
             ) as response:
                 text = await response.text("utf-8", "replace")
         except (aiohttp.ClientError, ValueError, OSError) as error:
@@ -179,6 +184,16 @@ def read(shape: type[Shape], answer: Any) -> Shape:
             "The service answers in a form that this version does not know; --json shows it.",
             status=200,
         ) from error
+
+
+def _encoded(body: Json) -> bytes:
+    """Return the body as JSON, or raise ClientError with the field that has no place in it."""
+    for name, value in body.items():
+        try:
+            orjson.dumps(value)
+        except orjson.JSONEncodeError as error:
+            raise ClientError(f"{name} cannot be sent: {error}.", status=WRONG_REQUEST) from error
+    return orjson.dumps(body)
 
 
 def _pairs(name: str, value: Any) -> list[tuple[str, str]]:

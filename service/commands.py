@@ -157,11 +157,21 @@ async def logs(
 
 
 async def cancel(
-    settings: Settings, console: Console, *, job_id: int, reason: str | None, wait: bool
+    settings: Settings,
+    console: Console,
+    *,
+    job_id: int,
+    reason: str | None,
+    wait: bool,
+    as_json: bool,
 ) -> int:
     """Ask for a job to be cancelled."""
     async with reach(settings, reading=False) as service:
-        job = read(JobAnswer, await service.client.cancel(job_id, reason))
+        told = await service.client.cancel(job_id, reason)
+        if as_json:
+            print_json(told)
+            return DONE
+        job = read(JobAnswer, told)
         if wait:
             async for step in follow(service.client, job_id, complain):
                 job = step.job

@@ -102,8 +102,7 @@ async def _push_zip(place: DatasetStorage, source: Path) -> dict[str, Any]:
                 await asyncio.to_thread(pack, files, archive, tell)
         length = (await asyncio.to_thread(archive.stat)).st_size
         with _progress("sending", length) as tell:
-            await place.push_zip(archive)
-            tell(length)
+            await place.push_zip(archive, tell)
     return {"uri": f"{place.objects.url}/{place.zip_name}", "sent_files": 1, "sent_bytes": length}
 
 
@@ -205,7 +204,7 @@ def _inspected(source: Path, inspected: Inspected) -> Iterator[Text]:
     images = ", ".join(f"{count} in {name}" for name, count in answer["images"].items())
     classes = plural(len(answer["names"]), "class", "classes")
     yield Text(
-        f"{source}: {answer['task']}, images: {images or 'none'};"
+        f"{source}: {answer['task'] or 'no task'}, images: {images or 'none'};"
         f" {plural(answer['objects'], 'object')} of {classes};"
         f" {plural(answer['errors'], 'error')}, {plural(answer['warnings'], 'warning')}"
     )
@@ -216,7 +215,7 @@ async def verify_there(
 ) -> int:
     """Check what lies in the storage under an id."""
     with _one_sentence():
-        place = DatasetStorage(training_storage(settings), dataset_id)
+        place = DatasetStorage(training_storage(settings, only_reads=True), dataset_id)
         async with place.objects.held():
             told = await _told_of(place, deep=deep)
     if as_json:

@@ -50,9 +50,13 @@ class LocalFile:
         except OSError:
             about = None
         if about is None or (about.st_size, about.st_mtime_ns) != (self.bytes, self.changed):
-            raise DatasetFilesError(
-                f"{self.path} has changed while it was sent; push again when nobody writes there."
-            )
+            raise self.has_changed()
+
+    def has_changed(self) -> DatasetFilesError:
+        """Return what to raise where it is not what it was."""
+        return DatasetFilesError(
+            f"{self.path} has changed while it was sent; push again when nobody writes there."
+        )
 
 
 @dataclass(frozen=True, slots=True)

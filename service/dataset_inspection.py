@@ -47,7 +47,7 @@ class Inspected:
         """Say the first error, and how many there are."""
         more = self.answer["errors"] - 1
         further = f" ({plural(more, 'further error')})" if more else ""
-        return f"{next(self.findings('error'))}{further}"
+        return f"{next(self.findings('error')).removesuffix('.')}{further}"
 
 
 async def inspect(path: Path, task: str | None) -> Inspected:

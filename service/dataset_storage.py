@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import struct
 import tempfile
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,15 +19,27 @@ from typing import Any
 
 import orjson
 
-from service.dataset_files import DatasetFilesError, HashedFile, fault_of_name, sha256_of
+from service.dataset_files import HashedFile, fault_of_name, sha256_of
 from service.object_store import ObjectMissingError, ObjectStore
+from service.sent_file import SourceChangedError, Tell, ignore
 
 FORMAT = "epochlog-dataset/1"
 PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 AT_ONCE = 8
 SHA256 = re.compile(r"[0-9a-f]{64}")
-
-Tell = Callable[[int], None]
+# As trainer/manifest.py has it.
+LONGEST_VERSION = 100
+# What opening and reading a zip raises that is damaged, encrypted or none.
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class DatasetDamagedError(Exception):
@@ -54,17 +69,22 @@ class DatasetStorage:
         return f"datasets/{self.dataset_id}.zip"
 
     @property
+    def folder(self) -> str:
+        """Below what all but the zip lies."""
+        return f"datasets/{self.dataset_id}/"
+
+    @property
     def manifest_name(self) -> str:
         """Where its newest manifest lies."""
-        return f"datasets/{self.dataset_id}/_manifest.json"
+        return f"{self.folder}_manifest.json"
 
     def version_name(self, version: int, sha256: str) -> str:
         """Where the manifest of a version is kept: each its own, also of two pushes at once."""
-        return f"datasets/{self.dataset_id}/manifests/{version}-{sha256[:16]}.json"
+        return f"{self.folder}manifests/{version}-{sha256[:16]}.json"
 
     def file_name(self, sha256: str) -> str:
         """Where a file of this content lies."""
-        return f"datasets/{self.dataset_id}/files/{sha256[:2]}/{sha256}"
+        return f"{self.folder}files/{sha256[:2]}/{sha256}"
 
     async def manifest(self) -> dict[str, Any] | None:
         """Return the newest manifest; None where there is none. Raises DatasetDamagedError."""
@@ -78,7 +98,7 @@ class DatasetStorage:
             raise DatasetDamagedError(f"its manifest is not JSON ({error})") from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise DatasetDamagedError(f"its manifest is not of the format {FORMAT}")
-        if not isinstance(manifest.get("version"), int) or not _lists_files(manifest):
+        if not _is_version(manifest.get("version")) or not _lists_files(manifest):
             raise DatasetDamagedError("its manifest lacks a version, or its files are not listed")
         return manifest
 
@@ -86,9 +106,9 @@ class DatasetStorage:
         """Return whether there is a zip."""
         return self.zip_name in await self.objects.sizes(self.zip_name)
 
-    async def push_zip(self, archive: Path) -> None:
+    async def push_zip(self, archive: Path, tell: Tell = ignore) -> None:
         """Put the zip in place; from then on no manifest stands before it."""
-        await self.objects.put(self.zip_name, archive)
+        await self.objects.put(self.zip_name, archive, tell=tell)
         await self.objects.remove(self.manifest_name)
 
     async def push_manifest(
@@ -138,21 +158,18 @@ class DatasetStorage:
 
     async def _send(self, files: Iterable[HashedFile], tell: Tell) -> None:
         async def send(file: HashedFile) -> None:
-            name = self.file_name(file.sha256)
             file.file.refuse_changed()
-            await self.objects.put(name, file.file.source)
+            name = self.file_name(file.sha256)
             try:
-                file.file.refuse_changed()
-            except DatasetFilesError:
-                await self.objects.remove(name)  # nobody is to find this under that hash
-                raise
-            tell(file.file.bytes)
+                await self.objects.put(name, file.file.source, sha256=file.sha256, tell=tell)
+            except SourceChangedError as error:
+                raise file.file.has_changed() from error
 
         await at_once(send, files)
 
     async def _next_version(self, former: Mapping[str, Any] | None) -> int:
         """Return a number above every manifest that was ever kept."""
-        kept = await self.objects.sizes(f"datasets/{self.dataset_id}/manifests/")
+        kept = await self.objects.sizes(f"{self.folder}manifests/")
         numbers = (Path(name).stem.partition("-")[0] for name in kept)
         versions = [int(number) for number in numbers if number.isdecimal()]
         return max(versions, default=former_of(former)) + 1
@@ -182,23 +199,36 @@ class DatasetStorage:
         self, manifest: Mapping[str, Any], tell: Tell, *, deep: bool
     ) -> list[str]:
         """Return a sentence for each file of a manifest that is not in the storage as listed."""
-        there = await self.objects.sizes(self.file_name("")[:-1])
+        there = await self.objects.sizes(self.folder)
+        listed = Counter(file["path"] for file in manifest["files"])
         faults: list[str] = []
         whole = []
         for file in manifest["files"]:
-            size = there.get(file["key"])
-            if (fault := fault_of_name(file["path"])) is not None:
-                faults.append(f"{file['path']!a} {fault}")
-            elif size is None:
-                faults.append(f"{file['path']}: the storage has no {file['key']}")
-            elif size != file["bytes"]:
-                faults.append(f"{file['path']}: {size} bytes, where {file['bytes']} are listed")
+            if (fault := self._fault_of(file, listed, there)) is not None:
+                faults.append(fault)
             else:
                 whole.append(file)
         if deep:
             unique = {file["sha256"]: file for file in whole}
             faults += await self._wrong_contents(unique.values(), tell)
         return faults
+
+    def _fault_of(
+        self, file: Mapping[str, Any], listed: Mapping[str, int], there: Mapping[str, int]
+    ) -> str | None:
+        """Return why a trainer would refuse the file, without reading it."""
+        path, key, size = file["path"], file["key"], there.get(file["key"])
+        if (fault := fault_of_name(path)) is not None:
+            return f"{path!a} {fault}"
+        if listed[path] > 1:
+            return f"{path} is listed {listed[path]} times"
+        if not key.startswith(self.folder):
+            return f"{path}: its key {key!a} is not below {self.folder}"
+        if size is None:
+            return f"{path}: the storage has no {key}"
+        if size != file["bytes"]:
+            return f"{path}: {size} bytes, where {file['bytes']} are listed"
+        return None
 
     async def _wrong_contents(self, files: Iterable[Mapping[str, Any]], tell: Tell) -> list[str]:
         faults: list[str] = []
@@ -246,24 +276,37 @@ async def at_once(work: Callable[[Any], Awaitable[None]], items: Iterable[Any]) 
 
 
 def former_of(manifest: Mapping[str, Any] | None) -> int:
-    """Return a manifest's version; 0 before the first."""
-    return manifest["version"] if manifest else 0
+    """Return a manifest's version; 0 before the first, and for one that is no number."""
+    version = manifest["version"] if manifest else 0
+    return version if isinstance(version, int) else 0
 
 
 def _is_same(former: Mapping[str, Any] | None, files: Any, metadata: Any) -> bool:
     return former is not None and (former["files"], former.get("metadata")) == (files, metadata)
 
 
+def _is_version(value: Any) -> bool:
+    """Return whether a trainer takes it: a number, or a short name of somebody else's."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST_VERSION
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
 def _lists_files(manifest: Mapping[str, Any]) -> bool:
     files = manifest.get("files")
-    return isinstance(files, list) and all(
-        isinstance(file, dict)
-        and isinstance(file.get("path"), str)
-        and isinstance(file.get("key"), str)
-        and isinstance(file.get("bytes"), int)
-        and isinstance(file.get("sha256"), str)
-        and SHA256.fullmatch(file["sha256"])
-        for file in files
+    return (
+        isinstance(files, list)
+        and bool(files)
+        and all(
+            isinstance(file, dict)
+            and isinstance(file.get("path"), str)
+            and isinstance(file.get("key"), str)
+            and isinstance(file.get("bytes"), int)
+            and file["bytes"] >= 0
+            and isinstance(file.get("sha256"), str)
+            and SHA256.fullmatch(file["sha256"])
+            for file in files
+        )
     )
 
 
@@ -271,6 +314,6 @@ def _fault_of_zip(archive: Path, deep: bool) -> str | None:
     try:
         with zipfile.ZipFile(archive) as opened:
             broken = opened.testzip() if deep else None
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    except BROKEN as error:
         return f"it is not a zip that can be opened ({error})"
     return f"{broken} in it is damaged" if broken else None

@@ -167,6 +167,13 @@ class StorageNotSignedError(ServiceError):
     code = "storage_not_signed"
 
 
+class StorageRefusesError(ServiceError):
+    """The object store refuses the service's own keys, or has no such bucket."""
+
+    status = 409
+    code = "storage_refuses"
+
+
 class ForbiddenKeyError(ServiceError):
     """This object is not the job's to read or write."""
 

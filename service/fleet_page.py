@@ -32,7 +32,8 @@ def fleet_page(fleet: FleetAnswer) -> Iterator[RenderableType]:
     yield Text()
     yield _counts(fleet.counts)
     if not fleet.jobs:
-        yield Text("Every job had ended, if there was one.")
+        some = any(getattr(fleet.counts, status.value) for status in JobStatus)
+        yield Text("Every job had ended." if some else "There was no job yet.")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     table.add_column("ID", justify="right", no_wrap=True, min_width=len(str(fleet.jobs[0].id)))

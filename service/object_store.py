@@ -10,15 +10,27 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from aiohttp import ClientPayloadError as BrokenOffError
+
 from service.errors import SettingsError
+from service.sent_file import SentFile, Tell, ignore
 
 SCHEME = "s3://"
 CHUNK = 1024 * 1024
+PART = 8 * CHUNK
+"""Above this length an object is sent in parts, at least as long as this."""
+MOST_PARTS = 10_000
+"""More parts S3 takes of no object."""
+FOR_GOOD = frozenset(
+    {"403", "AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "SignatureDoesNotMatch"}
+)
+AT_ONCE = 4
+"""How many parts of an object are on their way, and in memory, at once."""
 
 
 class ObjectStoreError(Exception):
@@ -29,6 +41,10 @@ class ObjectMissingError(ObjectStoreError):
     """The store holds no object of this name."""
 
 
+class StoreRefusesError(ObjectStoreError):
+    """The store takes these keys for nothing here, or has no such bucket: asking again is vain."""
+
+
 class ObjectStore(Protocol):
     """Keeps whole files by names, which may have slashes."""
 
@@ -36,10 +52,13 @@ class ObjectStore(Protocol):
     def url(self) -> str:
         """Where it is, for a person."""
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(
+        self, name: str, source: Path, *, sha256: str | None = None, tell: Tell = ignore
+    ) -> None:
         """Keep a copy of the file under this name: all of it or, where this fails, none.
 
-        Raises ObjectStoreError.
+        `tell` hears how many bytes more have gone. Raises SourceChangedError where the file has not
+        the hash that is given, or ObjectStoreError; what was there before is there still.
         """
 
     async def fetch(self, name: str, target: Path) -> None:
@@ -87,10 +106,13 @@ class Folder:
         """The folder's path."""
         return str(self._path)
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(
+        self, name: str, source: Path, *, sha256: str | None = None, tell: Tell = ignore
+    ) -> None:
         """Copy the file beside its place, and move it there when it is safe on the disk."""
         try:
-            await asyncio.to_thread(_copy_durably, source, self._path / name)
+            sent = SentFile(source, sha256, tell)
+            await asyncio.to_thread(_copy_durably, sent, self._path / name)
         except OSError as error:
             raise ObjectStoreError(f"{self._path / name} cannot be written: {error}") from error
 
@@ -159,14 +181,60 @@ class Bucket:
         """The bucket and the prefix."""
         return f"{SCHEME}{self._bucket}/{self._prefix}".rstrip("/")
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(
+        self, name: str, source: Path, *, sha256: str | None = None, tell: Tell = ignore
+    ) -> None:
         """Upload the file, and look that the whole of it arrived."""
-        key, size = self._key(name), (await asyncio.to_thread(source.stat)).st_size
+        key, sent = self._key(name), SentFile(source, sha256, tell)
+        size = await asyncio.to_thread(sent.size)
         async with self._client(name) as client:
-            await client.upload_file(str(source), self._bucket, key)
+            if size > PART:
+                await self._put_parts(client, key, sent, size)
+            else:
+                body = await asyncio.to_thread(sent.next_piece, PART)
+                sent.refuse_other()
+                await client.put_object(Bucket=self._bucket, Key=key, Body=body)
+                sent.tell(len(body))
             kept = await client.head_object(Bucket=self._bucket, Key=key)
         if kept["ContentLength"] != size:
             raise ObjectStoreError(f"{self.url}/{name} did not arrive whole.")
+
+    async def _put_parts(self, client: Any, key: str, file: SentFile, size: int) -> None:
+        """Upload a large file, a few parts at a time; where this fails, the store keeps none.
+
+        Not by aioboto3's own upload: that one reads up to a thousand parts ahead of a slow line,
+        and leaves behind those of an upload that is interrupted.
+        """
+        length = max(PART, -(-size // MOST_PARTS))
+        numbers = iter(range(1, -(-size // length) + 1))
+        reading = asyncio.Lock()
+        parts: list[dict[str, Any]] = []
+        begun = await client.create_multipart_upload(Bucket=self._bucket, Key=key)
+        upload = {"Bucket": self._bucket, "Key": key, "UploadId": begun["UploadId"]}
+
+        async def send() -> None:
+            while True:
+                async with reading:
+                    if (number := next(numbers, None)) is None:
+                        return
+                    body = await asyncio.to_thread(file.next_piece, length)
+                sent = await client.upload_part(**upload, PartNumber=number, Body=body)
+                parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+                file.tell(len(body))
+
+        senders = [asyncio.create_task(send()) for _ in range(AT_ONCE)]
+        try:
+            await asyncio.gather(*senders)
+            file.refuse_other()
+            parts.sort(key=lambda part: part["PartNumber"])
+            await client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            for sender in senders:
+                sender.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+            with suppress(Exception):  # the store's own rules may do it later
+                await client.abort_multipart_upload(**upload)
+            raise
 
     async def fetch(self, name: str, target: Path) -> None:
         """Download the object."""
@@ -277,12 +345,16 @@ class Bucket:
             async with self._session.client("s3", **self._options) as client:
                 yield client
         except self._errors as error:
-            said = getattr(error, "response", None) or {}
-            code = said.get("Error", {}).get("Code")
+            said = (getattr(error, "response", None) or {}).get("Error", {})
+            code, words = said.get("Code"), str(said.get("Message", "")).rstrip(".")
             if code in ("404", "NoSuchKey"):
                 raise ObjectMissingError(f"There is no {where}.") from error
+            if code:
+                why = f"{words} ({code})" if words else code
+                kind = StoreRefusesError if code in FOR_GOOD else ObjectStoreError
+                raise kind(f"{where} is refused by the store: {why}") from error
             raise ObjectStoreError(f"{where} cannot be reached: {error}") from error
-        except OSError as error:
+        except (OSError, BrokenOffError) as error:
             raise ObjectStoreError(f"{where} cannot be transferred: {error}") from error
 
 
@@ -303,12 +375,15 @@ def _sizes_below(root: Path, prefix: str) -> dict[str, int]:
     return found
 
 
-def _copy_durably(source: Path, target: Path) -> None:
+def _copy_durably(sent: SentFile, target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with source.open("rb") as file, aside.open("xb") as copy:
-            shutil.copyfileobj(file, copy, CHUNK)
+        with aside.open("xb") as copy:
+            for piece in sent.pieces(CHUNK):
+                copy.write(piece)
+                sent.tell(len(piece))
+            sent.refuse_other()
             copy.flush()
             os.fsync(copy.fileno())
         aside.replace(target)

@@ -17,7 +17,6 @@ Limit = Annotated[
     ),
 ]
 TIMERS = ("heartbeat_timeout", "stall_timeout", "retry_backoff")
-TIMES = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"]
 
 
 def replay(
@@ -43,10 +42,9 @@ def replay(
     stall_timeout: Limit = None,
     retry_backoff: Limit = None,
     since: Annotated[
-        datetime | None,
+        str | None,
         typer.Option(
             metavar="TIME",
-            formats=TIMES,
             help="Only what went on since then (RFC 3339; UTC without an offset).",
         ),
     ] = None,
@@ -65,7 +63,7 @@ def replay(
         limits=limits,
         since=since,
     )
-    moment = since and (since if since.tzinfo else since.replace(tzinfo=UTC))
+    moment = _moment(since) if since is not None else None
     if with_rules:
         rules = _rules(with_rules)
         diff = partial(replaying.reducer_diff, rules=rules, since=moment, fails=fail_on_difference)
@@ -83,7 +81,7 @@ def _refuse_mixed_modes(
     rules: str | None,
     fails: bool,
     limits: dict[str, float],
-    since: datetime | None,
+    since: str | None,
 ) -> None:
     wrong = {
         "--check, --with and the limits of a back-test exclude each other.": (
@@ -96,6 +94,17 @@ def _refuse_mixed_modes(
     for sentence, is_so in wrong.items():
         if is_so:
             raise typer.BadParameter(sentence)
+
+
+def _moment(text: str) -> datetime:
+    from service.request_schemas import parse_time
+
+    try:
+        moment = datetime.fromisoformat(text)
+        return parse_time((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat())
+    except ValueError as error:
+        wanted = "a time such as 2026-11-23 or 2026-11-23T02:14:00Z"
+        raise typer.BadParameter(f"--since needs {wanted}.") from error
 
 
 def _rules(named: str) -> Any:

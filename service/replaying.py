@@ -165,5 +165,6 @@ def load_rules(named: str) -> Callable[[Policy], Rules]:
     except RuleSetError as error:
         raise RuleSetError(f"{named} is no rule set: {error}") from error
     except Exception as error:  # the module is somebody else's: it may raise anything
-        raise RuleSetError(f"{named} cannot be imported: {error!r}") from error
+        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise RuleSetError(f"{named} cannot be imported: {what}") from error
     return partial(complete, found)

@@ -30,6 +30,16 @@ MAX_PARAMS = 32 * 1024  # they travel in every state of the job, and in a variab
 EARLIEST, LATEST = datetime(1000, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
+NAME, PATH = r"^[A-Za-z0-9][A-Za-z0-9._-]*$", r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
+HASH, ANY_HASH = r"^[0-9a-f]{64}$", r"^[0-9a-fA-F]{64}$"
+PATTERN_WORDS = {
+    NAME: "needs letters, digits, '.', '_' and '-', the first a letter or a digit",
+    PATH: "needs letters, digits, '.', '_', '-' and '/', the first a letter or a digit",
+    KUBE_NAME: "needs 1 to 63 small letters, digits and '-', no '-' at either end",
+    HASH: "needs the 64 hexadecimal digits of a SHA-256, in small letters",
+    ANY_HASH: "needs the 64 hexadecimal digits of a SHA-256",
+}
+
 PLAIN_UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 _is_plain_uuid = re.compile(PLAIN_UUID).match
 
@@ -74,16 +84,14 @@ Time = Annotated[
     datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 Uuid = Annotated[str, AfterValidator(_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=128)]
 ModelName = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=200),
+    StringConstraints(pattern=PATH, max_length=200),
     AfterValidator(_path_without_escape),
 ]
 ClusterName = Annotated[str, StringConstraints(pattern=KUBE_NAME)]
-LabelKey = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=63)
-]
+LabelKey = Annotated[str, StringConstraints(pattern=PATH, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=200)]
 Metrics = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], float],
@@ -143,7 +151,7 @@ class ObjectToWrite(_Strict):
 
     key: ObjectKey
     bytes: Annotated[int, Field(ge=0, le=LARGEST)]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, StringConstraints(pattern=HASH)]
     upload_id: UploadId | None = None
 
 
@@ -206,7 +214,7 @@ class Artifact(BaseModel):
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=300)]
     uri: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    sha256: Annotated[str, StringConstraints(pattern=ANY_HASH)] | None = None
     bytes: Annotated[int, Field(ge=0, le=BIGINT)] | None = None
 
 

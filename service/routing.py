@@ -9,6 +9,7 @@ from typing import IO, Any, Generic, TypeVar
 import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from service.api_tokens import Role
 from service.callback_tokens import CallbackClaims
@@ -22,7 +23,7 @@ from service.errors import (
     TokenMissingError,
 )
 from service.instance import Instance
-from service.request_schemas import BIGINT, NoQuery
+from service.request_schemas import BIGINT, PATTERN_WORDS, NoQuery
 from service.views import to_json
 
 MAX_BODY = 256 * 1024
@@ -238,11 +239,22 @@ def _validated(model: type[Any], value: Any) -> Any:
         return model.model_validate(value)
     except ValidationError as error:
         errors = [
-            FieldError(_place(item["loc"], value), item["msg"].removeprefix("Value error, "))
+            FieldError(_place(item["loc"], value), _wanted(item))
             for item in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
         ]
         told = "; ".join(f"{item.field}: {item.message}" for item in errors[:5])
         raise InvalidRequestError(f"The request is malformed: {told}.", errors=errors) from None
+
+
+def _wanted(item: ErrorDetails) -> str:
+    """Return what is wanted, in words: a pattern or the name of a class says it to nobody."""
+    match item["type"]:
+        case "string_pattern_mismatch":
+            return PATTERN_WORDS.get(item["ctx"]["pattern"], item["msg"])
+        case "model_type":
+            return "Input should be an object"
+        case _:
+            return item["msg"].removeprefix("Value error, ")
 
 
 def _place(location: tuple[int | str, ...], value: Any) -> str:

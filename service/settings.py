@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ OTHER_NAMES = {
 }
 MIN_KEY_BYTES = 32
 YEAR = 365 * 24 * 3600
+BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[\x21-\x7e]+")
 KUBE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 IMAGE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,499}$"
 TRAINER_IMAGE = "ghcr.io/yourorg/trainer-ultralytics:v1.0.0"
@@ -305,9 +307,9 @@ class Settings(BaseModel):
             raise ValueError(
                 f"EPOCHLOG_SECRET_KEY needs {A_KEY}, because EPOCHLOG_DATABASE_URL is set"
             )
-        if not self.bucket:
+        if self.storage_type is not StorageType.LOCAL and not BUCKET_NAME.fullmatch(self.bucket):
             raise ValueError(
-                "EPOCHLOG_BUCKET needs a bucket's name,"
+                "EPOCHLOG_BUCKET needs a bucket's name such as trainings,"
                 f" because EPOCHLOG_STORAGE_TYPE is {self.storage_type}"
             )
         if self.storage_type is StorageType.R2 and not self.s3_endpoint:

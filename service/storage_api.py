@@ -11,9 +11,10 @@ from service.errors import (
     InvalidRequestError,
     JobNotFoundError,
     StorageNotSignedError,
+    StorageRefusesError,
     StorageUnavailableError,
 )
-from service.object_store import ObjectStoreError
+from service.object_store import ObjectStoreError, StoreRefusesError
 from service.request_schemas import (
     AbortUpload,
     CompleteUpload,
@@ -102,6 +103,8 @@ async def _writable(call: Call[Any, NoQuery], key: str) -> str:
 async def _asked(work: Any) -> Any:
     try:
         return await work
+    except StoreRefusesError as error:
+        raise StorageRefusesError(f"{error}.") from error
     except ObjectStoreError as error:
         raise StorageUnavailableError(str(error)) from error
 

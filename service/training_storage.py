@@ -17,11 +17,13 @@ class Signing:
     writing: Bucket
 
 
-def training_storage(settings: Settings, keys: AccessKeys | None = None) -> ObjectStore:
+def training_storage(
+    settings: Settings, keys: AccessKeys | None = None, *, only_reads: bool = False
+) -> ObjectStore:
     """Return the folder or the bucket; without keys, with the trainer's where they are set."""
     if settings.storage_type is StorageType.LOCAL:
         return open_store(settings.bucket)
-    return _bucket(settings, keys or _writing_keys())
+    return _bucket(settings, keys or (_keys("R2_") if only_reads else _writing_keys()))
 
 
 def signing_storage(settings: Settings, keys: AccessKeys | None = None) -> Signing | None:

@@ -52,7 +52,7 @@ class Unpacking:
             self._zip = ZipFile(path)
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-        except BadZipFile as error:
+        except (BadZipFile, NotImplementedError, ValueError) as error:
             raise BundleError(
                 f"{path} is no incident bundle: it is not a whole zip file."
             ) from error

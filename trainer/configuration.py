@@ -17,6 +17,7 @@ from trainer.stop import GRACE_SECONDS
 STORAGE_TYPES = ("local", "s3", "r2")
 STORAGE_ACCESSES = ("keys", "presigned")
 # It stands in every log line, so it must not be able to look like another line or record.
+BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[\x21-\x7e]+")
 TRACE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SMALLEST_IMAGE = 32  # the coarsest stride of the YOLO family
 AUTO_BATCH = -1  # ultralytics then measures the GPU itself
@@ -102,7 +103,7 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         storage_access=_storage_access(environment),
         storage_endpoint=_storage_endpoint(environment),
         storage_keys=_storage_keys(environment),
-        bucket=_text(environment, "BUCKET"),
+        bucket=_bucket(environment),
         dataset_id=_text(environment, "DATASET_ID"),
         model_name=_text(environment, "MODEL_NAME"),
         epochs=_whole(environment, "EPOCHS", smallest=1),
@@ -216,6 +217,15 @@ def _storage_type(environment: Mapping[str, str]) -> str:
     if value not in STORAGE_TYPES:
         raise ConfigurationError(
             f"The variable STORAGE_TYPE must be one of {', '.join(STORAGE_TYPES)}, not {value!r}."
+        )
+    return value
+
+
+def _bucket(environment: Mapping[str, str]) -> str:
+    value = _text(environment, "BUCKET")
+    if _storage_type(environment) != "local" and not BUCKET_NAME.fullmatch(value):
+        raise ConfigurationError(
+            f"The variable BUCKET must be a bucket's name such as trainings, not {value!r}."
         )
     return value
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import requests
 
-from trainer.answers import Delivered
+from trainer.answers import ELSEWHERE, Delivered, TryAgain
 from trainer.bearer import Bearer
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
@@ -127,7 +127,12 @@ class PresignedStorage:
                 )
             except requests.RequestException as error:
                 raise PassingError(f"the service: {type(error).__name__}") from error
-            if answer.status_code != 401 or not isinstance(self._bearer.renew(used), Delivered):
+            if answer.status_code != 401:
+                break
+            renewed = self._bearer.renew(used)
+            if isinstance(renewed, TryAgain):
+                raise PassingError(f"the service: {renewed.why}")
+            if not isinstance(renewed, Delivered):
                 break
         return _read(answer, what)
 
@@ -140,7 +145,9 @@ class PresignedStorage:
         def once() -> requests.Response:
             signed = self._sign("get", {"key": key})
             headers = {**signed.get("headers", {}), **wanted}
-            answer = requests.get(signed["url"], headers=headers, stream=True, timeout=TIMEOUT)
+            answer = requests.get(
+                signed["url"], headers=headers, auth=_as_signed, stream=True, timeout=TIMEOUT
+            )
             _refuse(answer, uri, "read")
             return answer
 
@@ -196,6 +203,11 @@ class _Window:
         return piece
 
 
+def _as_signed(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add nothing: without an auth object, requests would add a login from a .netrc."""
+    return request
+
+
 def _urls(signed: Json) -> dict[int, str]:
     return {int(part["number"]): str(part["url"]) for part in signed["parts"]}
 
@@ -223,7 +235,9 @@ def _put(uri: str, url: str, body: _Window, headers: Json) -> str:
     """Send it; return the ETag of what arrived."""
     try:
         with _answered(uri, "written"):
-            answer = requests.put(url, data=body, headers=dict(headers), timeout=TIMEOUT)
+            answer = requests.put(
+                url, data=body, headers=dict(headers), auth=_as_signed, timeout=TIMEOUT
+            )
             _refuse(answer, uri, "written")
     except BaseException:
         body.take_back()
@@ -279,6 +293,8 @@ def _read(answer: requests.Response, key: str) -> Json:
     if not isinstance(content, Mapping):
         raise PassingError("the service: an answer that is not its JSON")
     if not answer.ok:
+        if status in ELSEWHERE and "code" not in content:
+            raise PassingError(f"HTTP {status} of somebody who is not the service")
         raise StorageDeniedError(
             f"The service does not sign for {key}: {content.get('detail') or status}."
         )

@@ -19,6 +19,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ResponseStreamingError,
 )
+from urllib3.exceptions import HTTPError
 
 from trainer.configuration import StorageKeys
 from trainer.errors import ObjectMissingError, StorageDeniedError
@@ -47,6 +48,11 @@ MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 CHANGED = frozenset({"412", "416", "PreconditionFailed", "InvalidRange"})
 PASSING = frozenset(
     {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "Throttling"}
+)
+# While it reads an object, botocore lets some of urllib3's own errors through.
+BROKEN_LINE = (
+    *(BotoCoreError, ResponseStreamingError, HTTPError),
+    *(ConnectionError, TimeoutError),
 )
 # Of clocks that differ, some stores tell in words only.
 CLOCK = re.compile("RequestTimeTooSkewed|RequestExpired|request time", re.IGNORECASE)
@@ -146,7 +152,7 @@ class S3Storage:
             ) from error
         except S3UploadFailedError as error:
             _explain_failed(error, done, uri)
-        except (BotoCoreError, ResponseStreamingError, ConnectionError, TimeoutError) as error:
+        except BROKEN_LINE as error:
             raise PassingError(f"{type(error).__name__}: {error}") from error
 
 

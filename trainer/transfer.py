@@ -49,7 +49,7 @@ Open = Callable[[int, str | None], AbstractContextManager[Opened]]
 """Opens an object at an offset, if it is still the one of this ETag; else from its beginning."""
 
 
-_RANGE = re.compile(r"bytes (\d+)-\d+/\d+")
+_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
 def offset_in(content_range: str | None) -> int:

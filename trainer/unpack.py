@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zipfile
@@ -63,6 +64,12 @@ def unpack(archive: Path, root: Path, limits: Limits | None = None) -> int:
             _write_all(opened, entries, root, _ceiling(archive, limits))
     except BROKEN as error:
         raise DatasetInvalidError(f"The data set is not a readable zip: {error}.") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a damaged list sends its reader before the file's begin
+            raise
+        raise DatasetInvalidError(
+            "The data set is not a readable zip: its list is damaged."
+        ) from error
     return len(entries)
 
 

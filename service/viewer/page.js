@@ -79,8 +79,8 @@ function figure(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-function plural(count, one) {
-  return `${count.toLocaleString("en")} ${one}${count === 1 ? "" : "s"}`;
+function plural(count, one, many = `${one}s`) {
+  return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 }
 
 function pairsText(values) {

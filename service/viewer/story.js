@@ -70,7 +70,7 @@ function versionAt(film, position, goTo) {
 
 function showFacts(film, view) {
   const { job } = view;
-  const retries = `${job.retry_count} of ${job.max_retries} retries used, ${plural(job.interruptions, "interruption")}`;
+  const retries = `${job.retry_count} of ${plural(job.max_retries, "retry", "retries")} used, ${plural(job.interruptions, "interruption")}`;
   const health = el("span", { class: ALARMS.has(job.health.verdict) ? "alarm" : "" }, words(job.health.verdict));
   byId("facts-body").replaceChildren(
     progressBar(job),

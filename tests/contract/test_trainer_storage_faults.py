@@ -340,7 +340,7 @@ def test_a_bucket_that_is_not_there_is_said_of_addresses_too(
             storage.fetch("datasets/shapes.zip", tmp_path / "a.zip")
         with pytest.raises(StorageDeniedError, match="no such bucket"):
             storage.store(write(tmp_path / "a.pt", b"x"), key("a.pt"))
-        with pytest.raises(StorageUnreachableError, match="NoSuchBucket"):
+        with pytest.raises(StorageDeniedError, match="NoSuchBucket"):
             storage.store(write(tmp_path / "a.pt", bytes(65 * MEBIBYTE)), key("a.pt"))
 
 
@@ -388,3 +388,5 @@ def test_the_service_signs_reading_with_one_key_and_writing_with_another(
         assert storage.fetch(key("read.pt"), tmp_path / "b.pt").bytes == 4
         with pytest.raises(StorageDeniedError, match=r"written.*SignatureDoesNotMatch"):
             storage.store(source, key("read.pt"))
+        with pytest.raises(StorageDeniedError, match=r"sign for.*SignatureDoesNotMatch"):
+            storage.store(write(tmp_path / "large.pt", bytes(65 * MEBIBYTE)), key("large.pt"))

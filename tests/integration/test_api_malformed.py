@@ -313,6 +313,21 @@ async def test_a_malformed_api_token_is_refused(shared_api: Api, body: Any, fiel
     assert _fields(await shared_api.post("/v1/tokens", body)) == [field]
 
 
+async def test_what_is_wanted_is_told_in_words(shared_api: Api) -> None:
+    cases: list[tuple[Any, str]] = [
+        (
+            NEW_JOB | {"dataset_id": "a b"},
+            "dataset_id: needs letters, digits, '.', '_' and '-', the",
+        ),
+        (NEW_JOB | {"model_name": ""}, "model_name: needs letters, digits, '.', '_', '-' and '/'"),
+        (NEW_JOB | {"cluster": "A_1"}, "cluster: needs 1 to 63 small letters, digits and '-'"),
+        ([], "body: Input should be an object."),
+    ]
+
+    for body, sentence in cases:
+        assert sentence in (await shared_api.post("/v1/jobs", body)).json["detail"]
+
+
 async def test_an_answer_to_many_mistakes_stays_small(shared_api: Api) -> None:
     many = NEW_JOB | {f"unknown {number}": 1 for number in range(5000)}
     long = NEW_JOB | {"x" * 100_000: 1}

@@ -159,6 +159,9 @@ async def test_it_shows_what_was_trained_again_dropped_and_why_it_failed(
         why = page.locator("#why")
         await expect(why).to_contain_text("Attempt 2 failed at the end of epoch 3: E: x")
         await expect(why.locator("pre")).to_have_text(f"in line 2\n{MARKUP}")
+        await expect(page.locator("#facts")).to_contain_text(
+            "2; 1 of 1 retry used, 0 interruptions"
+        )
         await expect(page.locator("#timeline-body")).to_contain_text(
             "Epochs that a later attempt trained again: 2, 3"
         )

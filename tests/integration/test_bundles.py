@@ -292,6 +292,12 @@ async def test_what_is_no_zip_is_refused(incident: Incident, tmp_path: Path) -> 
     assert (await epochlog("import", str(half), environ=environ)).failed_with(
         "not a whole zip file"
     )
+    strange = bytearray(whole)
+    strange[whole.rindex(b"PK\x01\x02") + 6] = 255  # the version of zip that an entry needs
+    half.write_bytes(strange)
+    assert (await epochlog("import", str(half), environ=environ)).failed_with(
+        "not a whole zip file"
+    )
     assert (await epochlog("import", "none.zip", environ=environ)).failed_with("cannot be read")
     assert (await epochlog("import", environ=environ)).code == 2
     url = {**environ, "EPOCHLOG_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}

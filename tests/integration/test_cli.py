@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
 import subprocess
@@ -168,7 +169,7 @@ async def test_the_fleet_is_shown_now_and_then(shared_api: Api, environ: Environ
     assert f"position {running}" in then.out
     shown = (await shared_api.get("/v1/fleet", as_of=before)).json
     assert (past.json, past.json["jobs"][0]["status"]) == (shown, "pending")
-    assert "Every job had ended" in empty.out
+    assert "There was no job yet." in empty.out
     change = next(line for line in diff.out.splitlines() if line.split()[:1] == [str(job["id"])])
     for word in ("pending", "running", "healthy", "called_back"):
         assert word in change
@@ -210,7 +211,12 @@ async def test_wrong_usage_is_one_sentence_that_names_it(environ: Environ) -> No
         "submit data yolov8n --epochs 0": "epochs",
         "submit data yolov8n --epochs 1 --label team": "--label",
         "submit data yolov8n --epochs 1 --watch --json": "--watch",
-        "token create --role king": "--role",
+        "token create --role king": "'--role': 'king' is not one of",
+        "token create": "Choose from: viewer, operator, admin",
+        f"submit data yolov8n --epochs {10**30}": "epochs cannot be sent",
+        "submit data yolov8n --epochs 1 --param a=\udcff": "params cannot be sent",
+        "submit data yolov8n --epochs 1 --idempotency-key a\x01b": "visible characters",
+        "submit ü yolov8n --epochs 1": "dataset_id: needs letters, digits",
     }
 
     ran = await asyncio.gather(*(epochlog(*words.split(), environ=environ) for words in cases))
@@ -240,6 +246,41 @@ async def test_what_cannot_be_done_is_one_sentence(environ: Environ, tmp_path: P
     for one, (_, _, sentence) in zip(ran, cases, strict=True):
         assert one.failed_with(sentence)
     assert not (tmp_path / "state").exists()
+
+
+async def test_a_full_disk_under_stdout_is_one_sentence(environ: Environ, shared_api: Api) -> None:
+    job = str((await shared_api.create_job())["id"])
+
+    for words in (["status", job], ["jobs", "--json"], ["--help"]):
+        ran = await asyncio.to_thread(on_a_full_disk, words, environ)
+
+        assert ran.returncode == 1, words
+        assert ran.stderr == "epochlog: The output cannot be written: No space left on device.\n"
+
+
+def on_a_full_disk(words: list[str], environ: Environ) -> subprocess.CompletedProcess[str]:
+    """Run a command whose output nobody can take."""
+    with Path("/dev/full").open("wb") as full:
+        return subprocess.run(
+            [sys.executable, "-m", "service", *words],
+            env={**os.environ, **environ},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            text=True,
+        )
+
+
+async def test_an_empty_key_is_refused_and_a_parameter_that_is_no_json_is_text(
+    shared_api: Api, environ: Environ
+) -> None:
+    words = ["submit", "data", "yolov8n", "--epochs", "1"]
+
+    refused = await epochlog(*words, "--idempotency-key", "", environ=environ)
+    made = await epochlog(*words, "--json", "--param", "a=NaN", "--param", "b=1", environ=environ)
+
+    assert refused.failed_with("Idempotency-Key needs 1 to 200 visible characters", code=2)
+    assert made.json["params"] == {"a": "NaN", "b": 1}
 
 
 async def test_a_variable_that_is_no_setting_is_mentioned(environ: Environ) -> None:
@@ -289,7 +330,10 @@ async def test_cancel_ends_a_job_once(shared_api: Api, environ: Environ) -> None
         "cancel", str(job["id"]), "--reason", "a test", "--wait", environ=environ
     )
     again = await epochlog("cancel", str(job["id"]), environ=environ)
+    other = await shared_api.create_job()
+    told = await epochlog("cancel", str(other["id"]), "--json", environ=environ)
 
+    assert told.json == (await shared_api.get(f"/v1/jobs/{other['id']}")).json
     assert (first.code, "cancelled" in first.out) == (0, True)
     assert again.failed_with("cancelled")
 

@@ -205,7 +205,13 @@ async def test_wrong_keys_and_a_store_that_is_away_are_one_sentence(
     }
     for words in (("push", str(shapes)), ("verify", "shapes")):
         ran = await epochlog("dataset", *words, environ=environ)
-        assert ran.failed_with("s3://closed/datasets/shapes")
+        assert ran.failed_with("(SignatureDoesNotMatch)")
+        assert "s3://closed/datasets/shapes" in ran.err
+
+    keys = {"R2_SECRET_ACCESS_KEY": SECRET, "R2_WRITE_ACCESS_KEY_ID": KEY}
+    only_reads = environ | keys | {"R2_WRITE_SECRET_ACCESS_KEY": "wrong"}
+    ran = await epochlog("dataset", "verify", "shapes", environ=only_reads)
+    assert ran.failed_with("There is no data set shapes in s3://closed.")
 
     away = environ | {"EPOCHLOG_S3_ENDPOINT": "http://127.0.0.1:9"}
     ran = await epochlog("dataset", "verify", "shapes", environ=away)
@@ -322,9 +328,16 @@ async def test_every_wrong_use_is_one_sentence(
     async def dataset(*words: str) -> Ran:
         return await epochlog("dataset", *words, environ=local)
 
+    (tmp_path / "none.zip").touch()
+    none = await dataset("verify", str(tmp_path / "none.zip"))
+    assert none.code == 1
+    assert "none.zip: no task, images: none; 0 objects" in none.out
     no_zip = ("push", str(tmp_path / "bad.zip"), "--no-verify", "--as", "manifest")
     assert (await dataset(*no_zip)).failed_with("bad.zip is not a zip that can be opened")
     assert (await dataset("push", str(shapes))).failed_with("more is a link to a folder")
+    (tmp_path / "bare").mkdir()
+    bare = await dataset("push", str(tmp_path / "bare"))
+    assert bare.failed_with("no data.yaml at its top; `epochlog dataset verify")
     nothing = ("push", str(tmp_path / "empty"), "--no-verify")
     assert (await dataset(*nothing)).failed_with("empty holds no files")
     assert (await dataset("verify", "nobody")).failed_with("There is no data set nobody in ")

@@ -279,9 +279,9 @@ class Fragile(Folder):
         if self.steps == 0:
             raise InterruptedByTestError
 
-    async def put(self, name: str, source: Path) -> None:
+    async def put(self, name: str, source: Path, **about: Any) -> None:
         self._step()
-        await super().put(name, source)
+        await super().put(name, source, **about)
         self._step()
 
     async def fetch(self, name: str, target: Path) -> None:

@@ -58,7 +58,7 @@ def environ(database: str, tmp_path: Path) -> dict[str, str]:
         "EPOCHLOG_DATABASE_URL": database,
         "EPOCHLOG_SECRET_KEY": SECRET_KEY,
         "EPOCHLOG_STATE_DIR": str(tmp_path / "replay"),
-        "PYTHONPATH": f"{Path.cwd()}",
+        "PYTHONPATH": f"{Path.cwd()}:{Path(__file__).parents[2]}",
     }
 
 
@@ -117,13 +117,14 @@ async def test_rules_that_fail_are_told_in_a_sentence(api: Api, environ: dict[st
     ("words", "sentence"),
     [
         (["--with", "their_rules"], "has not the form MODULE:ATTRIBUTE"),
-        (["--with", "no_such_module:x"], "cannot be imported"),
+        (["--with", "no_such_module:x"], "ModuleNotFoundError: No module named 'no_such_module'."),
         (["--with", "their_rules:nothing"], "cannot be imported"),
         (["--with", "their_rules:no_rules"], "is no rule set"),
         (["--quick"], "--quick needs --check"),
         (["--fail-on-difference"], "needs --with"),
         (["--since", "2026-01-01"], "--since needs --with or a limit"),
-        (["--since", "yesterday", "--stall-timeout", "9"], "--since"),
+        (["--since", "yesterday", "--stall-timeout", "9"], "--since needs a time such as 2026"),
+        (["--since", "0001-01-01", "--stall-timeout", "9"], "--since needs a time such as 2026"),
         (["--check", "--heartbeat-timeout", "9"], "exclude each other"),
         (["--with", "their_rules:strict", "--retry-backoff", "9"], "exclude each other"),
         (["--heartbeat-timeout", "0"], "--heartbeat-timeout"),

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from service.dataset_files import DatasetFilesError, files_of, hash_all, pack
 from service.dataset_storage import DatasetDamagedError, DatasetStorage, Pushed
 from service.object_store import Folder, ObjectStoreError
 from tests.laid import ignore, lay, small_set
+from trainer.errors import DatasetInvalidError
 from trainer.manifest import FORMAT, read_manifest
 from trainer.unpack import unpack
 
@@ -114,10 +116,10 @@ async def test_a_file_that_changes_on_the_way_never_lies_under_a_wrong_hash(
     hashed = hash_all(files_of(root), ignore)
     real = Folder.put
 
-    async def put(store: Folder, name: str, source: Path) -> None:
+    async def put(store: Folder, name: str, source: Path, **about: Any) -> None:
         if source.name == "a":
             rewrite(source, "A")
-        await real(store, name, source)
+        await real(store, name, source, **about)
 
     if when == "during":
         monkeypatch.setattr(Folder, "put", put)
@@ -131,6 +133,27 @@ async def test_a_file_that_changes_on_the_way_never_lies_under_a_wrong_hash(
         assert hashlib.sha256(file.read_bytes()).hexdigest() == file.name
 
 
+async def test_a_file_that_changes_while_all_is_sent_again_leaves_the_former_version_whole(
+    place: DatasetStorage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await push(place, root)
+    hashed = hash_all(files_of(root), ignore)
+    real = Folder.put
+
+    async def put(store: Folder, name: str, source: Path, **about: Any) -> None:
+        if source.name == "a":
+            rewrite(source, "A")
+        await real(store, name, source, **about)
+
+    monkeypatch.setattr(Folder, "put", put)
+    with pytest.raises(DatasetFilesError, match=r"^images/a has changed while it was sent; push"):
+        await place.push_manifest(hashed, {}, NOW, ignore, all_again=True)
+
+    manifest = await place.manifest()
+    assert manifest is not None
+    assert await place.faults_of_files(manifest, ignore, deep=True) == []
+
+
 async def test_a_push_that_breaks_off_leaves_the_former_version_whole(
     place: DatasetStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,10 +162,10 @@ async def test_a_push_that_breaks_off_leaves_the_former_version_whole(
         (root / f"images/{number}").write_text(str(number))
     real, left = Folder.put, iter(range(5))
 
-    async def put(store: Folder, name: str, source: Path) -> None:
+    async def put(store: Folder, name: str, source: Path, **about: Any) -> None:
         if next(left, None) is None:
             raise ObjectStoreError("The line is cut.")
-        await real(store, name, source)
+        await real(store, name, source, **about)
 
     with monkeypatch.context() as cut:
         cut.setattr(Folder, "put", put)
@@ -178,6 +201,83 @@ async def test_what_is_broken_in_the_storage_is_told_file_by_file(
     assert deep == [*shallow, "images/c: its content is not what the manifest lists"]
 
 
+def somebody_elses(bucket: Path, **changes: Any) -> dict[str, Any]:
+    """Return a manifest as another program may write it, whose file lies in the bucket."""
+    key = "datasets/shapes/v7/one.jpg"
+    (bucket / key).parent.mkdir(parents=True)
+    (bucket / key).write_bytes(b"one")
+    file = {"path": "images/one.jpg", "key": key, "bytes": 3, "sha256": sha256_hex(b"one")}
+    about = {"format": FORMAT, "dataset_id": "shapes", "version": "2026-11"}
+    manifest = {**about, "files": [{**file, **changes}]}
+    (bucket / "datasets/shapes/_manifest.json").write_text(json.dumps(manifest))
+    return manifest
+
+
+def sha256_hex(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def test_a_manifest_of_another_program_is_whole_for_both_who_read_it(
+    place: DatasetStorage, root: Path, tmp_path: Path
+) -> None:
+    somebody_elses(tmp_path / "bucket")
+
+    manifest = await place.manifest()
+
+    assert manifest is not None
+    assert await place.faults_of_files(manifest, ignore, deep=True) == []
+    assert read_manifest(tmp_path / "bucket" / place.manifest_name, "shapes").version == "2026-11"
+    assert (await push(place, root)).version == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"key": "datasets/other/one.jpg"}, "its key 'datasets/other/one.jpg' is not below "),
+        ({"path": "../one.jpg"}, "points outside the data set"),
+    ],
+)
+async def test_what_a_trainer_would_refuse_is_told(
+    place: DatasetStorage, tmp_path: Path, changes: dict[str, str], words: str
+) -> None:
+    manifest = somebody_elses(tmp_path / "bucket", **changes)
+
+    (fault,) = await place.faults_of_files(manifest, ignore, deep=False)
+
+    assert words in fault
+    with pytest.raises(DatasetInvalidError):
+        read_manifest(tmp_path / "bucket" / place.manifest_name, "shapes")
+
+
+async def test_a_file_that_is_listed_twice_is_told(place: DatasetStorage, tmp_path: Path) -> None:
+    manifest = somebody_elses(tmp_path / "bucket")
+    manifest["files"] *= 2
+
+    faults = await place.faults_of_files(manifest, ignore, deep=False)
+
+    assert faults == ["images/one.jpg is listed 2 times"] * 2
+
+
+async def test_a_damaged_zip_is_a_fault_wherever_it_is_damaged(
+    place: DatasetStorage, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels/a.txt", "0 0.5 0.5 0.1 0.1\n" * 500)
+    content = (tmp_path / "a.zip").read_bytes()
+    await place.push_zip(tmp_path / "a.zip")
+    assert await place.fault_of_zip(deep=True) is None
+
+    found = []
+    begin = content.index(b"labels/a.txt") + len(b"labels/a.txt")
+    for at in range(begin, content.index(b"PK\x01\x02") - 2):  # its content; but not its end
+        damaged = bytearray(content)
+        damaged[at] ^= 0xFF
+        (tmp_path / "bucket" / place.zip_name).write_bytes(damaged)
+        found.append(await place.fault_of_zip(deep=True))
+
+    assert None not in found, found
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -185,6 +285,7 @@ async def test_what_is_broken_in_the_storage_is_told_file_by_file(
         ("[]", f"not of the format {FORMAT}"),
         (f'{{"format": "{FORMAT}", "files": []}}', "lacks a version"),
         (f'{{"format": "{FORMAT}", "version": 1, "files": [{{"path": "a"}}]}}', "not listed"),
+        (f'{{"format": "{FORMAT}", "version": 1, "files": []}}', "not listed"),
     ],
 )
 async def test_a_damaged_manifest_is_told_and_replaced(

@@ -206,6 +206,7 @@ def test_several_wrong_values_share_one_sentence() -> None:
     [
         (WITH_DATABASE, "EPOCHLOG_SECRET_KEY"),
         ({"EPOCHLOG_STORAGE_TYPE": "s3"}, "EPOCHLOG_BUCKET"),
+        ({"EPOCHLOG_STORAGE_TYPE": "s3", "EPOCHLOG_BUCKET": "s3://b"}, "EPOCHLOG_BUCKET"),
         ({"EPOCHLOG_STORAGE_TYPE": "r2", "EPOCHLOG_BUCKET": "b"}, "EPOCHLOG_S3_ENDPOINT"),
     ],
 )

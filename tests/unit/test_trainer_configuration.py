@@ -75,6 +75,13 @@ def test_a_wrong_variable_is_named(name: str, value: str) -> None:
         read_configuration(GIVEN | {name: value})
 
 
+@pytest.mark.parametrize("name", ["s3://trainings", "my trainings", "trainings/prefix"])
+def test_what_is_no_buckets_name_is_refused_before_anybody_is_asked(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="The variable BUCKET must be"):
+        read_configuration(GIVEN | {"STORAGE_TYPE": "s3", "BUCKET": name})
+    read_configuration(GIVEN | {"BUCKET": f"/data/{name}"})
+
+
 def test_training_arguments_pass_as_they_are() -> None:
     assert read_params('{"lr0": 0.01, "device": "cpu"}') == {"lr0": 0.01, "device": "cpu"}
 

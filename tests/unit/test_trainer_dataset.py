@@ -103,6 +103,15 @@ def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
     assert "not a readable zip" in refusal(tmp_path / "a.zip")
 
 
+def test_a_damaged_list_of_entries_is_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", ("picture", b"a"))
+    content = bytearray(archive.read_bytes())
+    content[-6 + 3] = 0xFF  # where the list begins, far behind the end
+    archive.write_bytes(content)
+
+    assert "not a readable zip" in refusal(archive)
+
+
 def test_a_damaged_entry_is_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", ("picture", bytes(range(256)) * 50))
     content = bytearray(archive.read_bytes())
