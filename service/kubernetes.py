@@ -229,11 +229,13 @@ class KubernetesExecutor:
                 if there is not None:
                     log.warning("job_replaced", name=name, uid=uid, other=uid_of(there))
         pods = view.pods_of(uid)
+        gone = view.gone_pods & {uid_of(pod) for pod in pods}
+        without_pod = job is not None and len(gone) == len(pods)
         return Look(
             job=job,
             pods=pods,
-            gone=frozenset(view.gone_pods & {uid_of(pod) for pod in pods}),
-            warnings=await self._warnings(reach, uid) if job is not None and not pods else (),
+            gone=frozenset(gone),
+            warnings=await self._warnings(reach, uid) if without_pod else (),
         )
 
     async def _warnings(self, reach: _Reach, uid: str) -> Sequence[Object]:

@@ -198,11 +198,12 @@ class Replay:
         view = self._watches[self._turn % len(self._watches)].view
         job = view.jobs.get(uid) or self._asked_for(uid)
         pods = view.pods_of(uid)
+        gone = view.gone_pods & {uid_of(pod) for pod in pods}
         look = Look(
             job=job,
             pods=pods,
-            gone=frozenset(view.gone_pods & {uid_of(pod) for pod in pods}),
-            warnings=self._warnings(uid) if job is not None and not pods else (),
+            gone=frozenset(gone),
+            warnings=self._warnings(uid) if job is not None and len(gone) == len(pods) else (),
         )
         state = self.log.state
         seeing = sight if attempt == state.attempt else sight_of_released
