@@ -367,7 +367,7 @@ def _blocked(look: Look, last: Object | None) -> Waiting | None:
     made_at = time(part(last, "metadata"), "creationTimestamp")
     for warning in reversed(look.warnings):
         at = time(warning, "lastTimestamp")
-        is_old = made_at is not None and (at is None or at <= made_at)
+        is_old = made_at is not None and (at is None or at < made_at)
         if text(warning, "reason") == "FailedCreate" and not is_old:
             said = text(warning, "message") or "The cluster refuses to make the pod."
             sent_back = last is not None
