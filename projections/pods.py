@@ -37,9 +37,10 @@ _WAITING = {
 }
 PULLING = frozenset({"ErrImagePull", "ImageInspectError"})
 """Comes and goes between two `ImagePullBackOff`, and by itself may pass at once."""
+_TAINTED = "DeletionByTaintManager"
 _DISRUPTIONS = {
     "PreemptionByScheduler": Cause.PREEMPTED,
-    "DeletionByTaintManager": Cause.NODE_LOST,
+    _TAINTED: Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
     "EvictionByEvictionAPI": Cause.DRAINED,
     "TerminationByKubelet": Cause.EVICTED,
@@ -59,6 +60,7 @@ _REJECTED = "Pod was rejected"
 _UNLOCATED = frozenset({"ContainerStatusUnknown", "Unknown"})
 """Ends that a kubelet makes up, exit code and all, for a container that it cannot find any more:
 its node has started anew, or the container never ran."""
+_BY_A_TAINT = "The pod was evicted by a taint of its node, as one gets that does not answer"
 _WORDS = {
     Cause.PREEMPTED: "The pod was preempted by one of a higher priority",
     Cause.DRAINED: "The pod was evicted through the API, as a drain of its node does",
@@ -164,7 +166,7 @@ def end_of(pod: Object) -> End | None:
     code = number(terminated, "exitCode") if found else None
     at, cause = time(terminated, "finishedAt"), _what_took(pod)
     if cause is not None and (has_ended(pod) or is_deleting(pod)):
-        message = _sentence(_WORDS[cause], pod, text(part(pod, "status"), "message"))
+        message = _sentence(_words(cause, pod), pod, text(part(pod, "status"), "message"))
         return End(cause=cause, message=message, exit_code=code, signal=_signal(code), at=at)
     if code is None:
         if phase_of(pod) != "Failed":
@@ -193,7 +195,7 @@ def disruption_of(pod: Object) -> tuple[Cause, str] | None:
     if cause is None or _disruption(pod) is None:
         return None
     said = text(condition(pod, "DisruptionTarget"), "message")
-    return cause, _sentence(_WORDS[cause], pod, said)
+    return cause, _sentence(_words(cause, pod), pod, said)
 
 
 def _without_code(pod: Object, terminated: Object) -> End:
@@ -237,6 +239,11 @@ def _by_code(
         words += ", after one of its processes was OOMKilled"
     last = unstamped(said.splitlines()[-1]) if said else ""
     return Cause.EXIT_NONZERO, _sentence(words, pod, last)
+
+
+def _words(cause: Cause, pod: Object) -> str:
+    tainted = text(condition(pod, "DisruptionTarget"), "reason") == _TAINTED
+    return _BY_A_TAINT if tainted and cause is Cause.NODE_LOST else _WORDS[cause]
 
 
 def _sentence(words: str, pod: Object, said: str) -> str:

@@ -6,13 +6,13 @@ says why. Success never comes from here: only from the trainer's `done`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import inf
 
 from projections.causes import ENDS_OF_CONTAINERS, INTERRUPTIONS, TRAINER_ENDED, Cause
 from projections.job import JobState
+from projections.look import Look, refusal_since
 from projections.objects import (
     Object,
     condition,
@@ -24,7 +24,6 @@ from projections.objects import (
     number,
     part,
     text,
-    time,
     uid_of,
     version_of,
 )
@@ -59,20 +58,6 @@ _NOTED = {
     "job_deleted": Cause.JOB_VANISHED,
 }
 """What the log's word for a pod's ending means once the pod is gone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """All that a cluster shows of one attempt."""
-
-    job: Object | None
-    """None where it was confirmed that there is none of the attempt's uid."""
-    pods: Sequence[Object] = ()
-    """The pods of that Job, in the last version that was seen of each."""
-    gone: frozenset[str] = frozenset()
-    """The uids of those among them that are not there any more."""
-    warnings: Sequence[Object] = ()
-    """Core Events about the Job, the newest last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,16 +348,10 @@ def _deletion(past: _Past) -> str:
 
 
 def _blocked(look: Look, last: Object | None) -> Waiting | None:
-    """Return why no pod is made, or none after the last; None where nothing was refused since."""
-    made_at = time(part(last, "metadata"), "creationTimestamp")
-    for warning in reversed(look.warnings):
-        at = time(warning, "lastTimestamp")
-        is_old = made_at is not None and (at is None or at < made_at)
-        if text(warning, "reason") == "FailedCreate" and not is_old:
-            said = text(warning, "message") or "The cluster refuses to make the pod."
-            sent_back = last is not None
-            return Waiting(reason="pod_create_blocked", message=said, sent_back=sent_back)
-    return None
+    said = refusal_since(look, last)
+    if said is None:
+        return None
+    return Waiting(reason="pod_create_blocked", message=said, sent_back=last is not None)
 
 
 def _given_up(pod: Object, limit: float) -> Gone:

@@ -237,7 +237,7 @@ def _seen(state: JobState, record: Record, event: Running | Adopted) -> JobState
     pod = event.pod if isinstance(event, Running) else None
     if state.status is JobStatus.RUNNING and not state.is_another(pod):
         return changed(state, pod=state.pod or pod)
-    state = changed(state, pod=pod or state.pod)
+    state = changed(state, pod=pod or state.pod, ending=None)
     code = "adopted" if isinstance(event, Adopted) else event.reason
     return _started(state, record, Rule.SEEN_RUNNING, Reason(code, event.message))
 

@@ -25,7 +25,7 @@ import structlog
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, ApiException, Configuration
 
-from projections.objects import Object, number, part, parts, text
+from projections.objects import Object, number, part, parts, said_at, text
 from service.executor import ExecutorUnavailableError
 
 SELECTOR = "app=trainer"
@@ -185,7 +185,7 @@ class ClusterClient:
         """Return the core Events about one object, the newest last."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(MOST_EVENTS)}
         page = await self._json("GET", EVENTS.path(self.namespace), query)
-        return sorted(parts(page, "items"), key=_time_of)
+        return sorted(parts(page, "items"), key=said_at)
 
     async def pod_log(self, name: str, tail: int | None, container: str | None) -> str | None:
         """Return a pod's output, its last `tail` lines; None where the pod is not there."""
@@ -388,7 +388,3 @@ def _wish(method: str, path: str, query: Mapping[str, str]) -> str:
     verbs = {"POST": "create", "DELETE": "delete"}
     reading = "get" if rest else "watch" if "watch" in query else "list"
     return f"{verbs.get(method, reading)} {'/'.join([plural, *rest[1:]])}"
-
-
-def _time_of(event: Object) -> str:
-    return text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "firstTimestamp")

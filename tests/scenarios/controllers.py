@@ -67,6 +67,30 @@ def the_last_pod_of_an_attempt_says_how_it_ended(w: World) -> None:
 
 
 @row(
+    "a second pod that was seen only when it ran, and falls silent",
+    events=f"{RUNS} terminating:pod_deleting running health_changed:silent"
+    " stop_requested:heartbeat_lost terminating:deletion_sent exited:pod_deleted"
+    f" attempt_failed:heartbeat_lost:retryable retry_scheduled {AGAIN}",
+    **NEXT,
+    differs={"order": UNSEEN, "away": UNSEEN, "restart": UNSEEN},
+)
+def what_ended_the_first_pod_does_not_protect_the_second(w: World) -> None:
+    runs(w)
+    w.allow_failures(1)
+    with w.cluster.held():
+        w.delete_pod()
+        w.then()
+        w.cut()
+        w.exit(143)
+    w.schedule()
+    w.start()
+    w.relisted()
+    w.later(700)
+    w.exit(143)
+    w.later(60)
+
+
+@row(
     "a second pod, and it is drained",
     events=f"{RUNS} queued:scheduling queued:container_creating running terminating:drained"
     " exited:drained attempt_failed:drained:interruption retry_scheduled",

@@ -52,6 +52,23 @@ def a_pod_on_a_silent_node_is_deleted_by_force(w: World) -> None:
 
 
 @row(
+    "somebody taints a node that answers",
+    events=f"{RUNS} terminating:node_lost exited:node_lost attempt_failed:node_lost:interruption"
+    " retry_scheduled",
+    says="The pod was evicted by a taint of its node",
+    **RETRY,
+    attempts=(2, 0, 1),
+    differs={"away": UNSEEN},
+)
+def a_taint_is_told_as_a_taint(w: World) -> None:
+    runs(w)
+    w.taint_node("node-1")
+    w.later(3)
+    w.exit(143)
+    w.later(20)
+
+
+@row(
     "a pod that fails its readiness probe and does not end",
     events=f"{RUNS} terminating:pod_deleting exited:stuck_terminating"
     f" attempt_failed:stuck_terminating:retryable retry_scheduled {AGAIN}",

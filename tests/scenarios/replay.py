@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from projections.decide import Enqueue, JobHasEndedError, Observe, RequestCancel, Tick
 from projections.events import Callback, Created
+from projections.look import Look
 from projections.objects import Object, part, text, uid_of
 from projections.policy import Policy
-from projections.reconcile import Look, sight, sight_of_released
+from projections.reconcile import sight, sight_of_released
 from projections.sighting import Alive, Gone, Sighting, Unseen
 from service.cluster_client import JOBS, PODS, ClusterClient, Kind
 from service.cluster_watch import ClusterWatch
