@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from projections.objects import Object, moment_of, part, said_at, text, time
+from projections.objects import (
+    Object,
+    condition,
+    moment_of,
+    number,
+    part,
+    said_at,
+    text,
+    time,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +29,19 @@ class Look:
     """The uids of those among them that are not there any more."""
     warnings: Sequence[Object] = ()
     """Core Events about the Job, the newest last."""
+
+
+def wants_no_pod(job: Object) -> bool:
+    """Return whether the Job is suspended, or scaled to none."""
+    spec = part(job, "spec")
+    return spec.get("suspend") is True or number(spec, "parallelism") == 0
+
+
+def lacks_a_pod(job: Object | None, pods: int, gone: int) -> bool:
+    """Return whether a pod is to be there and is not: then the cluster may have words about it."""
+    if job is None or wants_no_pod(job) or condition(job, "Failed", "Complete"):
+        return False
+    return pods == gone
 
 
 def refusal_since(look: Look, last: Object | None) -> str | None:

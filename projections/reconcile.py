@@ -12,7 +12,7 @@ from math import inf
 
 from projections.causes import ENDS_OF_CONTAINERS, INTERRUPTIONS, TRAINER_ENDED, Cause
 from projections.job import JobState
-from projections.look import Look, refusal_since
+from projections.look import Look, refusal_since, wants_no_pod
 from projections.objects import (
     Object,
     condition,
@@ -21,8 +21,6 @@ from projections.objects import (
     is_orphaning,
     name_of,
     newest,
-    number,
-    part,
     text,
     uid_of,
     version_of,
@@ -174,7 +172,7 @@ def _present(look: Look, job: Object, past: _Past, pod: Object | None, *, late: 
         )
     if (target := condition(job, "FailureTarget")) or (is_deleting(job) and not is_orphaning(job)):
         return _ending(job, target, past, pod) if pod is not None and lives else _ended(pod)
-    if condition(job, "Suspended") or _wants_no_pod(job):
+    if condition(job, "Suspended") or wants_no_pod(job):
         message = "The Job is suspended: it waits to be admitted, or was sent back to the queue."
         return Waiting(reason="suspended", message=message, sent_back=True)
     if pod is None or not lives:
@@ -185,11 +183,6 @@ def _present(look: Look, job: Object, past: _Past, pod: Object | None, *, late: 
     if is_deleting(pod):  # a threat alone may pass: the condition is cleared again
         return _ending(job, target, past, pod)
     return _living(pod, past, follows=len(look.pods) > 1)
-
-
-def _wants_no_pod(job: Object) -> bool:
-    spec = part(job, "spec")
-    return spec.get("suspend") is True or number(spec, "parallelism") == 0
 
 
 def _living(pod: Object, past: _Past, *, follows: bool) -> _Seen:

@@ -15,7 +15,7 @@ import structlog
 
 from projections.events import Evidence
 from projections.job import JobState
-from projections.look import Look
+from projections.look import Look, lacks_a_pod
 from projections.objects import (
     Object,
     name_of,
@@ -240,12 +240,12 @@ class KubernetesExecutor:
                     log.warning("job_replaced", name=name, uid=uid, other=uid_of(there))
         pods = view.pods_of(uid)
         gone = view.gone_pods & {uid_of(pod) for pod in pods}
-        without_pod = job is not None and len(gone) == len(pods)
+        unmade = lacks_a_pod(job, len(pods), len(gone))
         return Look(
             job=job,
             pods=pods,
             gone=frozenset(gone),
-            warnings=await self._warnings(reach, uid) if without_pod else (),
+            warnings=await self._warnings(reach, uid) if unmade else (),
         )
 
     async def _warnings(self, reach: _Reach, uid: str) -> Sequence[Object]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from projections.decide import Enqueue, JobHasEndedError, Observe, RequestCancel, Tick
 from projections.events import Callback, Created
-from projections.look import Look
+from projections.look import Look, lacks_a_pod
 from projections.objects import Object, part, text, uid_of
 from projections.policy import Policy
 from projections.reconcile import sight, sight_of_released
@@ -204,7 +204,7 @@ class Replay:
             job=job,
             pods=pods,
             gone=frozenset(gone),
-            warnings=self._warnings(uid) if job is not None and len(gone) == len(pods) else (),
+            warnings=self._warnings(uid) if lacks_a_pod(job, len(pods), len(gone)) else (),
         )
         state = self.log.state
         seeing = sight if attempt == state.attempt else sight_of_released
