@@ -96,16 +96,20 @@ class ClusterLauncher:
         except ClusterForbidsError as error:
             raise LaunchHeldError("forbidden", str(error)) from error
         except ClusterRefusesError as error:
-            if error.status != HTTPStatus.CONFLICT:
-                raise _refusal(error) from error
-        return await self._made_before(body)
+            refusal = error
+        # A quota refuses the name that has it filled, before anybody looks whether it is taken.
+        is_taken = refusal.status == HTTPStatus.CONFLICT
+        if is_taken or _is_quota(refusal):
+            there = await self.client.job(name_of(body))
+            if there is not None:
+                return self._made_before(there, body)
+        if not is_taken:
+            raise _refusal(refusal) from refusal
+        raise ClusterUnavailableError(f"Job {name_of(body)} came and went while it was looked at.")
 
-    async def _made_before(self, body: Object) -> Object:
+    def _made_before(self, there: Object, body: Object) -> Object:
         """Return the Job of this name: made by us, though the answer never came."""
         name = name_of(body)
-        there = await self.client.job(name)
-        if there is None:
-            raise ClusterUnavailableError(f"Job {name} came and went while it was looked at.")
         if not _is_alike(there, body):
             raise LaunchRefusedError(
                 f"The name {name} is taken by a Job that this log knows nothing of"
@@ -149,10 +153,14 @@ def _is_alike(there: Object, body: Object) -> bool:
     )
 
 
+def _is_quota(error: ClusterRefusesError) -> bool:
+    return "exceeded quota" in str(error)
+
+
 def _refusal(error: ClusterRefusesError) -> LaunchHeldError | LaunchRefusedError:
     """Tell what may pass, a quota that is used up, from what will be refused again."""
     words = str(error)
-    if "exceeded quota" in words:
+    if _is_quota(error):
         return LaunchHeldError("quota_exceeded", words)
     if error.status == HTTPStatus.NOT_FOUND or "it is being terminated" in words:
         return LaunchHeldError("namespace_missing", words)

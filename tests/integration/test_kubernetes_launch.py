@@ -15,6 +15,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.objects import JOBS, PODS, SECRETS
 from tests.cluster.refusals import namespace_terminating, quota_conflict
+from tests.cluster.store import Change
 from tests.clustered import everything, is_there, left, names, story, until, until_said, with_token
 from tests.conftest import StartService
 from tests.http import Api
@@ -152,6 +153,37 @@ async def test_a_quota_that_two_count_at_once_is_tried_again(
     job = await api.create_job()
 
     await until(api, job, "queued", "scheduling")
+    await check_one_of_each(api, cluster, job)
+
+
+async def test_a_quota_that_the_job_itself_has_filled_does_not_hold_it(
+    api: Api, cluster: Cluster
+) -> None:
+    def fill(change: Change) -> None:
+        if change.entry.resource is JOBS and change.type == "ADDED":
+            cluster.admission.quota(resource=JOBS)
+
+    cluster.store.listeners.append(fill)
+    cluster.faults.lose_answer(path="jobs$")
+
+    job = await api.create_job()
+
+    await until(api, job, "queued", "scheduling")
+    await check_one_of_each(api, cluster, job)
+
+
+async def test_a_secret_that_somebody_deleted_is_made_again(api: Api, cluster: Cluster) -> None:
+    job = await api.create_job()
+    name, secret = f"train-{job['id']}", f"callback-token-{job['id']}"
+    await until(api, job, "queued", "scheduling")
+    cluster.store.remove(SECRETS, cluster.namespace, secret)
+    cluster.config_error(name, f'secret "{secret}" not found')
+
+    await until(api, job, "queued", "config_error")
+
+    await eventually(lambda: names(cluster, SECRETS) == [secret])
+    cluster.start(name)
+    await until(api, job, "running", "seen_alive")
     await check_one_of_each(api, cluster, job)
 
 
