@@ -13,8 +13,9 @@ help:  ## Show this help
 demo: $(VENV)/.demo  ## Train a small real model end to end and show its timeline
 	$(BIN)/epochlog demo
 
+# Two files of tests at a time, the long ones of tests/acceptance first: most of the time is waiting.
 test: $(VENV)/.test  ## Run every test, the real training included
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(VENV)/.check  ## Run only the pure tests (seconds)
 	$(BIN)/pytest tests/unit

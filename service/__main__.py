@@ -7,10 +7,12 @@ import sys
 import typer
 
 from service.cli import app
+from service.page import buffered
 
 
 def main() -> None:
     """Run a command; exit 0 when it is done, 1 when it failed, 2 on wrong usage."""
+    sys.stdout = buffered(sys.stdout)
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:

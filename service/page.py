@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import textwrap
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 from rich.console import Console, RenderableType
@@ -37,6 +38,21 @@ def open_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal and "COLUMNS" not in console._environ:  # noqa: SLF001
         console.width = PIPED_WIDTH
     return console
+
+
+def buffered(stream: TextIO) -> TextIO:
+    """Return a stream that writes out all it is given, at the end of each line.
+
+    With PYTHONUNBUFFERED a stream hands its text to the kernel in one call and forgets what that
+    did not take: most of a long page, where the process is stopped while a pipe is full. The stream
+    that was given still owns the file.
+    """
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True
+    )
 
 
 def print_page(console: Console, page: Iterable[RenderableType]) -> None:

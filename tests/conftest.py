@@ -23,6 +23,8 @@ from tests.http import Api
 
 configure_logs("WARNING")
 
+pytest_plugins = ["tests.standstill"]
+
 TEMPLATE = "template_migrated"
 SECRET_KEY = "a made-up key of the tests, long enough for HS256"
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import sentinel
 
 import yaml
 
@@ -34,7 +35,7 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 POD = "spec.template.spec"
 TRAINER = f"{POD}.containers[0]"
-REMOVED: Any = object()
+REMOVED: Any = sentinel.removed
 _STEPS = re.compile(r"[^.\[\]]+")
 
 

@@ -10,11 +10,12 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import sentinel
 
 from service.callback_tokens import key_id
 from tests.conftest import SECRET_KEY
 
-ABSENT = object()
+ABSENT: Any = sentinel.absent
 """Stands for a claim or a header field that is left out."""
 
 

@@ -178,7 +178,7 @@ async def test_a_push_that_is_killed_leaves_the_former_version_whole(
     command = ("dataset", "push", str(shapes), "--id", "cut", "--as", "manifest", "--no-verify")
     said(await epochlog(*command, environ=environ))
     folder = bucket / "datasets/cut/files"
-    for number in range(2000):
+    for number in range(6000):
         (shapes / f"images/train/more-{number}.jpg").write_text(str(number))
 
     async with started(*command, environ=environ) as push:
@@ -187,7 +187,7 @@ async def test_a_push_that_is_killed_leaves_the_former_version_whole(
         assert await push.wait() == -signal.SIGKILL
 
     sent = len([one for one in folder.glob("*/*") if not one.name.startswith(".")])
-    assert sent < FILES + 2000, "it was killed in the middle"
+    assert sent < FILES + 6000, "it was killed in the middle"
     verified = await epochlog("dataset", "verify", "cut", "--deep", environ=environ)
     assert said(verified).startswith(f"whole: cut, version 1, {FILES} files, ")
 

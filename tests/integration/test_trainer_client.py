@@ -265,7 +265,7 @@ async def test_a_script_that_never_looks_is_ended_when_its_grace_is_over(
         while True:
             threading.Event().wait(60)
         """,
-        GRACE_SECONDS="8",
+        GRACE_SECONDS="12",
     )
     await until(lambda: server.events("training"))
     process.terminate()
