@@ -47,6 +47,12 @@ INTERRUPTIONS = frozenset(
         Cause.ADMISSION_REFUSED,
     }
 )
+ENDS_OF_CONTAINERS = frozenset(
+    {Cause.OOM_KILLED, Cause.EXIT_NONZERO, Cause.KILLED, Cause.START_ERROR}
+)
+"""How the trainer's own container may end badly, whatever becomes of its pod."""
+TRAINER_ENDED = "trainer_ended"
+"""The log's word for a trainer that ended with 0 in a pod in which others run on."""
 _FINAL = frozenset({Cause.INVALID_IMAGE_NAME, Cause.CONFIG_ERROR, Cause.LAUNCH_REFUSED})
 
 

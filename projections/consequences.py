@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from projections.causes import ENDS_OF_CONTAINERS, TRAINER_ENDED
 from projections.events import (
     AttemptFailed,
     Cancelled,
@@ -32,6 +33,7 @@ def next_decision(state: JobState, moment: Moment, policy: Policy) -> Event | No
         _by_exit,
         _by_cancel,
         _by_stop,
+        _by_ended_trainer,
         _by_waiting,
         _by_queue_timeout,
         _by_silence,
@@ -200,6 +202,22 @@ def _by_stop(state: JobState, moment: Moment, policy: Policy) -> Event | None:
     if (moment.now - stop.at).total_seconds() < 2 * policy.stop_grace:
         return None
     return failure_from_stop(stop, None)
+
+
+def _by_ended_trainer(state: JobState, moment: Moment, policy: Policy) -> Event | None:
+    """End a pod in which the trainer has ended and others run on: it holds its place for nothing.
+
+    Those that follow the trainer have their time to do so, and a `done` to arrive.
+    """
+    ending = state.ending
+    over = state.exit or state.result or state.stop or state.cancel or moment.unreachable
+    if ending is None or over or ending.reason not in (*ENDS_OF_CONTAINERS, TRAINER_ENDED):
+        return None
+    if (moment.now - ending.at).total_seconds() < max(policy.done_grace, policy.ending_grace):
+        return None
+    without_result = ending.reason == TRAINER_ENDED
+    reason = "exited_without_result" if without_result else ending.reason
+    return StopRequested(reason=reason, message=ending.message, because=(ending.position,))
 
 
 def _by_waiting(state: JobState, moment: Moment, policy: Policy) -> Event | None:

@@ -332,9 +332,11 @@ def _waits(state: JobState, sighting: Waiting) -> Event | None:
     """Return why the attempt waits, where that is news; a look may be older than a callback."""
     if sighting.reason is None or sighting.reason == state.reason.code:
         return None
-    if state.status is JobStatus.RUNNING and not sighting.suspended:
+    pod = sighting.identity.pod if sighting.identity is not None else None
+    sent_back = sighting.sent_back or state.is_another(pod)
+    if state.status is JobStatus.RUNNING and not sent_back:
         return None
-    return Queued(reason=sighting.reason, message=sighting.message)
+    return Queued(reason=sighting.reason, message=sighting.message, pod=pod)
 
 
 def _lives(state: JobState, sighting: Alive, *, adopting: bool) -> Event | None:
@@ -342,9 +344,11 @@ def _lives(state: JobState, sighting: Alive, *, adopting: bool) -> Event | None:
     if adopting:
         message = f"The service started anew and took over {handle}."
         return Adopted(handle=handle, message=message)
-    if state.status is not JobStatus.RUNNING or state.reachable_at is None:
-        return Running(reason="seen_alive", message=f"{handle} is alive.", handle=handle)
-    return None
+    pod = sighting.identity.pod if sighting.identity is not None else None
+    known = state.status is JobStatus.RUNNING and state.reachable_at is not None
+    if known and not state.is_another(pod):
+        return None
+    return Running(reason="seen_alive", message=f"{handle} is alive.", handle=handle, pod=pod)
 
 
 def _ends(state: JobState, sighting: Ending) -> Event | None:

@@ -72,6 +72,8 @@ class Queued:
     the attempt waits for its turn, or for somebody else to start it (`external`)."""
     place: str | None = None
     """Where that executor starts it: a machine's state folder, a cluster. No other can see it."""
+    pod: str | None = None
+    """The uid of the pod that waits, where there is one; a Job may make another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,8 @@ class Running:
     reason: str
     message: str
     handle: str | None = None
+    pod: str | None = None
+    """The uid of the pod that runs, where it is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

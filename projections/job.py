@@ -134,6 +134,8 @@ class JobState:
     place: str | None = None
     uid: str | None = None
     """What the executor's cluster calls the attempt; a name may be given away again."""
+    pod: str | None = None
+    """The uid of the attempt's pod that was last told of."""
     attempt_queued_at: datetime | None = None
     waiting_since: datetime | None = None
     """Since when it waits for what `reason` says."""
@@ -178,6 +180,10 @@ class JobState:
     def exists(self) -> bool:
         """Whether the job was ever created."""
         return self.version > 0
+
+    def is_another(self, pod: str | None) -> bool:
+        """Whether this is a pod of the attempt, and not the one that was last told of."""
+        return pod is not None and self.pod not in (None, pod)
 
     @property
     def may_live(self) -> bool:

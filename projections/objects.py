@@ -37,11 +37,26 @@ def number(value: Any, name: str) -> int | None:
 
 def time(value: Any, name: str) -> datetime | None:
     """Return the moment under this name, if there is one that can be read."""
+    return moment_of(text(value, name))
+
+
+def moment_of(said: str) -> datetime | None:
+    """Return the moment that a text names, if it can be read."""
     try:
-        moment = datetime.fromisoformat(text(value, name))
+        moment = datetime.fromisoformat(said)
     except ValueError:
         return None
     return moment if moment.tzinfo is not None else None
+
+
+def said_at(event: Object) -> str:
+    """Return when a core Event was last said, of the older kind or the newer; text that sorts."""
+    return (
+        text(event, "lastTimestamp")
+        or text(part(event, "series"), "lastObservedTime")
+        or text(event, "eventTime")
+        or text(event, "firstTimestamp")
+    )
 
 
 def uid_of(object_: Object) -> str:
@@ -76,6 +91,13 @@ def is_orphaning(object_: Object) -> bool:
     """Return whether the object's deletion is to leave what it owns."""
     finalizers = part(object_, "metadata").get("finalizers")
     return isinstance(finalizers, list) and "orphan" in finalizers
+
+
+def takes_its_pods_along(object_: Object) -> bool:
+    """Return whether the object's deletion begins with what it owns; one that is held may not."""
+    finalizers = part(object_, "metadata").get("finalizers")
+    foreground = isinstance(finalizers, list) and "foregroundDeletion" in finalizers
+    return is_deleting(object_) and foreground
 
 
 def is_orphan(object_: Object) -> bool:

@@ -37,9 +37,10 @@ _WAITING = {
 }
 PULLING = frozenset({"ErrImagePull", "ImageInspectError"})
 """Comes and goes between two `ImagePullBackOff`, and by itself may pass at once."""
+_TAINTED = "DeletionByTaintManager"
 _DISRUPTIONS = {
     "PreemptionByScheduler": Cause.PREEMPTED,
-    "DeletionByTaintManager": Cause.NODE_LOST,
+    _TAINTED: Cause.NODE_LOST,
     "DeletionByPodGC": Cause.NODE_LOST,
     "EvictionByEvictionAPI": Cause.DRAINED,
     "TerminationByKubelet": Cause.EVICTED,
@@ -52,7 +53,14 @@ _POD_REASONS = {
     "NodeLost": Cause.NODE_LOST,
     "NodeAffinity": Cause.ADMISSION_REFUSED,
     "UnexpectedAdmissionError": Cause.ADMISSION_REFUSED,
+    "DeadlineExceeded": Cause.DEADLINE_EXCEEDED,
 }
+_REJECTED = "Pod was rejected"
+"""How a kubelet begins to say that it does not take a pod in, for whatever reason."""
+_UNLOCATED = frozenset({"ContainerStatusUnknown", "Unknown"})
+"""Ends that a kubelet makes up, exit code and all, for a container that it cannot find any more:
+its node has started anew, or the container never ran."""
+_BY_A_TAINT = "The pod was evicted by a taint of its node, as one gets that does not answer"
 _WORDS = {
     Cause.PREEMPTED: "The pod was preempted by one of a higher priority",
     Cause.DRAINED: "The pod was evicted through the API, as a drain of its node does",
@@ -60,6 +68,7 @@ _WORDS = {
     Cause.NODE_LOST: "The pod was lost with its node",
     Cause.NODE_SHUTDOWN: "The pod ended with the shutdown of its node",
     Cause.ADMISSION_REFUSED: "The node refused the pod that was assigned to it",
+    Cause.DEADLINE_EXCEEDED: "The pod was active for longer than its own deadline",
 }
 
 
@@ -112,9 +121,13 @@ def is_out_of_sight(pod: Object) -> bool:
     """Return whether the node does not report any more: what it last said of the pod is old."""
     if _disruption(pod) is Cause.NODE_LOST:
         return True
-    ready = [one for one in parts(part(pod, "status"), "conditions") if one.get("type") == "Ready"]
+    # Who gives a node up writes `Ready` only; a kubelet that finds a pod unready, both.
+    said = {
+        text(one, "type"): one.get("status") for one in parts(part(pod, "status"), "conditions")
+    }
+    unready = said.get("Ready", "True") != "True" and said.get("ContainersReady", "True") == "True"
     runs = bool(part(_trainer(pod), "state", "running"))
-    return phase_of(pod) == "Running" and runs and any(one["status"] != "True" for one in ready)
+    return phase_of(pod) == "Running" and runs and unready
 
 
 def waits_for(pod: Object, known: str) -> tuple[str | None, str]:
@@ -149,17 +162,30 @@ def end_of(pod: Object) -> End | None:
     and looks like a mistake of its own); `OOMKilled` counts only with the exit code of a SIGKILL.
     """
     terminated, container = _terminated(pod)
-    code, at = number(terminated, "exitCode"), time(terminated, "finishedAt")
-    cause = _what_took(pod)
+    found = text(terminated, "reason") not in _UNLOCATED
+    code = number(terminated, "exitCode") if found else None
+    at, cause = time(terminated, "finishedAt"), _what_took(pod)
     if cause is not None and (has_ended(pod) or is_deleting(pod)):
-        message = _sentence(_WORDS[cause], pod, text(part(pod, "status"), "message"))
+        message = _sentence(_words(cause, pod), pod, text(part(pod, "status"), "message"))
         return End(cause=cause, message=message, exit_code=code, signal=_signal(code), at=at)
     if code is None:
         if phase_of(pod) != "Failed":
             return None
-        said = text(part(pod, "status"), "message") or text(part(pod, "status"), "reason")
-        return End(cause=Cause.POD_FAILED, message=_sentence("The pod failed", pod, said))
+        return _without_code(pod, terminated)
     cause, message = _by_code(pod, code, terminated, container)
+    return End(cause=cause, message=message, exit_code=code, signal=_signal(code), at=at)
+
+
+def end_of_trainer(pod: Object) -> End | None:
+    """Return how the trainer's container ended in a pod in which others run on, if it did."""
+    own = parts(part(pod, "status"), "containerStatuses")
+    trainers = [one for one in own if one.get("name") == TRAINER] or own
+    terminated = part(trainers[0], "state", "terminated") if len(trainers) == 1 else {}
+    code = number(terminated, "exitCode")
+    if code is None or phase_of(pod) != "Running" or text(terminated, "reason") in _UNLOCATED:
+        return None
+    cause, message = _by_code(pod, code, terminated, TRAINER)
+    at = time(terminated, "finishedAt")
     return End(cause=cause, message=message, exit_code=code, signal=_signal(code), at=at)
 
 
@@ -169,7 +195,24 @@ def disruption_of(pod: Object) -> tuple[Cause, str] | None:
     if cause is None or _disruption(pod) is None:
         return None
     said = text(condition(pod, "DisruptionTarget"), "message")
-    return cause, _sentence(_WORDS[cause], pod, said)
+    return cause, _sentence(_words(cause, pod), pod, said)
+
+
+def _without_code(pod: Object, terminated: Object) -> End:
+    """Return the end of a pod of which nobody knows how its container ended, or whether it ran."""
+    if is_deleting(pod):
+        how = "and nobody knows how its container ended, or whether it ran"
+        how = how if terminated else "before its container had run"
+        return End(
+            cause=Cause.POD_DELETED, message=_sentence(f"The pod was deleted {how}", pod, "")
+        )
+    if terminated:
+        words = "The node lost the pod's container, as when it starts anew"
+        return End(
+            cause=Cause.NODE_LOST, message=_sentence(words, pod, text(terminated, "message"))
+        )
+    said = text(part(pod, "status"), "message") or text(part(pod, "status"), "reason")
+    return End(cause=Cause.POD_FAILED, message=_sentence("The pod failed", pod, said))
 
 
 def _by_code(
@@ -192,8 +235,15 @@ def _by_code(
     if code in SIGNALS:
         return Cause.KILLED, _sentence(f"{which} was killed", pod, f"exit code {code}")
     words = f"{which} ended with exit code {code}"
+    if reason == "OOMKilled":  # the kernel chose a child, and what was left gave up
+        words += ", after one of its processes was OOMKilled"
     last = unstamped(said.splitlines()[-1]) if said else ""
     return Cause.EXIT_NONZERO, _sentence(words, pod, last)
+
+
+def _words(cause: Cause, pod: Object) -> str:
+    tainted = text(condition(pod, "DisruptionTarget"), "reason") == _TAINTED
+    return _BY_A_TAINT if tainted and cause is Cause.NODE_LOST else _WORDS[cause]
 
 
 def _sentence(words: str, pod: Object, said: str) -> str:
@@ -218,8 +268,12 @@ def _disruption(pod: Object) -> Cause | None:
 
 
 def _pod_reason(pod: Object) -> Cause | None:
-    reason = text(part(pod, "status"), "reason")
-    return Cause.ADMISSION_REFUSED if reason.startswith("OutOf") else _POD_REASONS.get(reason)
+    status = part(pod, "status")
+    reason, said = text(status, "reason"), text(status, "message")
+    refused = reason.startswith("OutOf") or (
+        phase_of(pod) == "Failed" and said.startswith(_REJECTED)
+    )
+    return _POD_REASONS.get(reason) or (Cause.ADMISSION_REFUSED if refused else None)
 
 
 def _statuses(pod: Object) -> list[Object]:

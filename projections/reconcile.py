@@ -6,12 +6,13 @@ says why. Success never comes from here: only from the trainer's `done`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import inf
 
-from projections.causes import INTERRUPTIONS, Cause
+from projections.causes import ENDS_OF_CONTAINERS, INTERRUPTIONS, TRAINER_ENDED, Cause
 from projections.job import JobState
+from projections.look import Look, refusal_since, wants_no_pod
 from projections.objects import (
     Object,
     condition,
@@ -20,7 +21,6 @@ from projections.objects import (
     is_orphaning,
     name_of,
     newest,
-    part,
     text,
     uid_of,
     version_of,
@@ -30,6 +30,7 @@ from projections.pods import (
     described,
     disruption_of,
     end_of,
+    end_of_trainer,
     grace_seconds,
     has_ended,
     is_out_of_sight,
@@ -45,10 +46,12 @@ _Seen = Unseen | Waiting | Alive | Ending | Gone
 LAG_SECONDS = 5.0
 """How far what is heard of pods may be behind what is heard of Jobs."""
 DEADLINE = "DeadlineExceeded"
-_BY_THE_JOB = frozenset({DEADLINE, "PodFailurePolicy"})
-"""Reasons of a Job's failure that say all: nothing about its pod could change them."""
+FAILURE_POLICY = "PodFailurePolicy"
 _NOTED = {
-    **{cause.value: cause for cause in (*INTERRUPTIONS, Cause.DEADLINE_EXCEEDED)},
+    **{
+        cause.value: cause
+        for cause in (*INTERRUPTIONS, *ENDS_OF_CONTAINERS, Cause.DEADLINE_EXCEEDED)
+    },
     "pod_deleting": Cause.POD_DELETED,
     "job_deleted": Cause.JOB_VANISHED,
 }
@@ -56,24 +59,12 @@ _NOTED = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """All that a cluster shows of one attempt."""
-
-    job: Object | None
-    """None where it was confirmed that there is none of the attempt's uid."""
-    pods: Sequence[Object] = ()
-    """The pods of that Job, in the last version that was seen of each."""
-    gone: frozenset[str] = frozenset()
-    """The uids of those among them that are not there any more."""
-    warnings: Sequence[Object] = ()
-    """Core Events about the Job, the newest last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Past:
     """What the log knows of the attempt."""
 
     uid: str | None
+    pod: str | None = None
+    """The uid of its pod that was last told of."""
     waits_for: str = ""
     ours: bool = False
     """Its deletion was decided here."""
@@ -81,6 +72,8 @@ class _Past:
     """How it ends, as far as that was noted before its end."""
     ending_for: float | None = None
     """For how many seconds it has been ending, if it has."""
+    quiet_for: float = inf
+    """For how many seconds its trainer has not called back."""
 
     @property
     def named_ending(self) -> End | None:
@@ -94,12 +87,15 @@ class _Past:
 
 def sight(look: Look, state: JobState, now: datetime, policy: Policy) -> Sighting:
     """Return what the look says of the job's current attempt; the first row that fits wins."""
+    quiet_for = _seconds(state.alive_at, now)
     past = _Past(
         uid=state.uid,
+        pod=state.pod,
         waits_for=state.reason.code,
         ours=state.stop is not None or state.status.is_final,
         ending=_noted_end(state),
-        ending_for=_seconds(state.ending.at if state.ending else state.completed_at, now),
+        ending_for=_seconds(_ending_since(state), now),
+        quiet_for=inf if quiet_for is None else quiet_for,
     )
     return _sight(look, past, policy)
 
@@ -108,6 +104,13 @@ def sight_of_released(look: Look, state: JobState, now: datetime, policy: Policy
     """Return what the look says of the attempt before, which may hold its place for a while yet."""
     ending_for = _seconds(state.attempt_queued_at, now)
     return _sight(look, _Past(uid=state.releasing_uid, ours=True, ending_for=ending_for), policy)
+
+
+def _ending_since(state: JobState) -> datetime | None:
+    """Return since when it has been ending: from our own order on, it has its grace once more."""
+    if state.ending is None:
+        return state.completed_at
+    return max(state.ending.at, state.stop.at) if state.stop is not None else state.ending.at
 
 
 def _seconds(since: datetime | None, now: datetime) -> float | None:
@@ -123,7 +126,7 @@ def _noted_end(state: JobState) -> End | None:
 
 
 def _sight(look: Look, past: _Past, policy: Policy) -> Sighting:
-    pod = _pod_that_counts(look)
+    pod = _pod_that_counts(look, past)
     identity = _identity(look, past, pod)
     limit = LAG_SECONDS if pod is None else grace_seconds(pod) + policy.ending_grace
     late = past.ending_for is not None and past.ending_for >= limit
@@ -131,7 +134,8 @@ def _sight(look: Look, past: _Past, policy: Policy) -> Sighting:
         seen = _absent(look, past, pod, late=late)
     else:
         seen = _present(look, look.job, past, pod, late=late)
-    if isinstance(seen, Ending) and pod is not None and late and seen.reason is not None:
+    over_time = late and (past.quiet_for >= 2 * policy.heartbeat_timeout or _is_told_to_end(pod))
+    if isinstance(seen, Ending) and pod is not None and over_time and seen.reason is not None:
         end = end_of(pod) if has_ended(pod) else None
         seen = _given_up(pod, limit) if end is None else _gone(end, pod)
     if isinstance(seen, Unseen) or identity is None:
@@ -139,17 +143,28 @@ def _sight(look: Look, past: _Past, policy: Policy) -> Sighting:
     return _identified(seen, identity)
 
 
-def _pod_that_counts(look: Look) -> Object | None:
-    """Return the newest pod that lives; where none does, of those that are there, or were."""
-    there = [pod for pod in look.pods if uid_of(pod) not in look.gone]
-    living = [pod for pod in there if not has_ended(pod) and not is_deleting(pod)]
-    return newest(living or there or look.pods)
+def _pod_that_counts(look: Look, past: _Past) -> Object | None:
+    """Return the newest pod that lives; where none does, that still stops; of all, where all ended.
+
+    One that is gone says more than one before it that is kept, also where only the log knows of it.
+    """
+    running = [pod for pod in look.pods if uid_of(pod) not in look.gone and not has_ended(pod)]
+    living = [pod for pod in running if not is_deleting(pod)]
+    known = past.pod is None or any(uid_of(pod) == past.pod for pod in look.pods)
+    if not running and past.ending is not None and not known:
+        return None
+    return newest(living or running or look.pods)
+
+
+def _is_told_to_end(pod: Object | None) -> bool:
+    """Return whether the pod is on its way out, and not only its Job."""
+    return pod is None or has_ended(pod) or is_deleting(pod) or is_out_of_sight(pod)
 
 
 def _present(look: Look, job: Object, past: _Past, pod: Object | None, *, late: bool) -> _Seen:
     lives = pod is not None and uid_of(pod) not in look.gone and not has_ended(pod)
     if over := condition(job, "Failed", "Complete"):
-        unseen = pod is None and past.ending is None and text(over, "reason") not in _BY_THE_JOB
+        unseen = pod is None and past.ending is None and text(over, "reason") != DEADLINE
         if not late and (lives or unseen):
             return _over(job, over, past, pod)
         return (
@@ -157,21 +172,36 @@ def _present(look: Look, job: Object, past: _Past, pod: Object | None, *, late: 
         )
     if (target := condition(job, "FailureTarget")) or (is_deleting(job) and not is_orphaning(job)):
         return _ending(job, target, past, pod) if pod is not None and lives else _ended(pod)
-    if condition(job, "Suspended") or part(job, "spec").get("suspend") is True:
+    if condition(job, "Suspended") or wants_no_pod(job):
         message = "The Job is suspended: it waits to be admitted, or was sent back to the queue."
-        return Waiting(reason="suspended", message=message, suspended=True)
+        return Waiting(reason="suspended", message=message, sent_back=True)
     if pod is None or not lives:
-        return _ended(pod) if pod is not None and has_ended(pod) else _without_pod(look)
+        blocked = _blocked(look, pod)
+        if blocked is not None or pod is None or not has_ended(pod):
+            return blocked or Waiting(reason=None)
+        return _ended(pod)
     if is_deleting(pod):  # a threat alone may pass: the condition is cleared again
         return _ending(job, target, past, pod)
-    return _living(pod, past)
+    return _living(pod, past, follows=len(look.pods) > 1)
 
 
-def _living(pod: Object, past: _Past) -> _Seen:
+def _living(pod: Object, past: _Past, *, follows: bool) -> _Seen:
+    if (end := end_of_trainer(pod)) is not None:
+        return _outlived(pod, end)
     if phase_of(pod) == "Running":
         return Alive(handle=described(pod), since=running_since(pod))
     reason, message = waits_for(pod, past.waits_for)
-    return Waiting(reason=reason, message=message)
+    # One that follows another may wait although there was a callback: it was the other's.
+    sent_back = follows and past.quiet_for >= LAG_SECONDS
+    return Waiting(reason=reason, message=message, sent_back=sent_back)
+
+
+def _outlived(pod: Object, end: End) -> Ending:
+    """Hold: the trainer's container has ended, and others keep its pod running."""
+    handle = described(pod)
+    said = end.message or f"The trainer's container ended with exit code 0 in {handle}."
+    message = f"{said} Other containers of the pod run on."
+    return Ending(reason=end.cause or TRAINER_ENDED, message=message, handle=handle)
 
 
 def _over(job: Object, over: Object, past: _Past, pod: Object | None) -> Ending:
@@ -193,7 +223,7 @@ def _absent(look: Look, past: _Past, pod: Object | None, *, late: bool) -> _Seen
         return _gone(_with_its_job(None, past, None), None)
     if uid_of(pod) not in look.gone and not has_ended(pod):
         if is_orphan(pod) and not is_deleting(pod):
-            return _living(pod, past)
+            return _living(pod, past, follows=len(look.pods) > 1)
         if (noted := past.named_ending) is not None:
             return Ending(reason=noted.cause, message=noted.message, handle=described(pod))
         message = f"The Job was deleted, and {described(pod)} is on its way to its end."
@@ -221,7 +251,8 @@ def _failed(job: Object, failed: Object, past: _Past, pod: Object | None) -> Gon
     """Say why: the Job itself knows of deadlines and policies, of all else only its pod."""
     reason, message = text(failed, "reason"), text(failed, "message")
     end = end_of(pod) if pod is not None else None
-    if reason in _BY_THE_JOB:
+    taken = end is not None and end.cause in INTERRUPTIONS
+    if reason == DEADLINE or (reason == FAILURE_POLICY and not taken):
         deadline = reason == DEADLINE
         words = f"{message.rstrip('.')} (its time in the queue counts)." if deadline else message
         cause = Cause.DEADLINE_EXCEEDED if deadline else Cause.POD_FAILURE_POLICY
@@ -240,6 +271,9 @@ def _failed(job: Object, failed: Object, past: _Past, pod: Object | None) -> Gon
 
 def _unseen_end(pod: Object | None, past: _Past, said: str) -> End:
     """Return what is known of a pod's end that nobody saw, as after a restart of the service."""
+    if pod is not None and is_deleting(pod) and is_out_of_sight(pod):
+        words = f"Its node was silent, and {described(pod)} was deleted without it."
+        return End(cause=Cause.NODE_LOST, message=words)
     if pod is not None and is_deleting(pod):
         ran = phase_of(pod) == "Running"
         how = "and nobody saw how its container ended" if ran else "before its container had run"
@@ -306,12 +340,11 @@ def _deletion(past: _Past) -> str:
     return "deletion_sent" if past.ours else "job_deleted"
 
 
-def _without_pod(look: Look) -> Waiting:
-    for warning in reversed(look.warnings):
-        if text(warning, "reason") == "FailedCreate":
-            said = text(warning, "message") or "The cluster refuses to make the pod."
-            return Waiting(reason="pod_create_blocked", message=said)
-    return Waiting(reason=None)
+def _blocked(look: Look, last: Object | None) -> Waiting | None:
+    said = refusal_since(look, last)
+    if said is None:
+        return None
+    return Waiting(reason="pod_create_blocked", message=said, sent_back=last is not None)
 
 
 def _given_up(pod: Object, limit: float) -> Gone:
@@ -336,7 +369,8 @@ def _identity(look: Look, past: _Past, pod: Object | None) -> Identity | None:
     seen = [version_of(look.job) if look.job is not None else "gone"]
     if pod is not None:
         seen += [uid_of(pod), "gone" if uid_of(pod) in look.gone else version_of(pod)]
-    return Identity(uid=uid, handle=handle, version="/".join(seen))
+    pod_uid = uid_of(pod) if pod is not None else None
+    return Identity(uid=uid, handle=handle, pod=pod_uid or None, version="/".join(seen))
 
 
 def _identified(seen: Waiting | Alive | Ending | Gone, identity: Identity) -> Sighting:

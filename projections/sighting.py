@@ -14,6 +14,8 @@ class Identity:
     """Of what was made for the attempt; names are given away again, uids never."""
     handle: str
     """Names it for a person, such as `Job train-7`."""
+    pod: str | None = None
+    """The uid of the pod that is meant, where there is or was one."""
     version: str = ""
     """Tells one look from another: two that saw the same need to be told once."""
 
@@ -30,8 +32,8 @@ class Waiting:
     reason: str | None
     """A stable code; None where it is on its way and nothing is worth telling."""
     message: str = ""
-    suspended: bool = False
-    """It ran perhaps, and was sent back to the queue."""
+    sent_back: bool = False
+    """It ran perhaps, and no pod of it does any more: it was suspended, or its next is refused."""
     identity: Identity | None = None
 
 

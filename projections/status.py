@@ -227,14 +227,17 @@ def _queued(state: JobState, record: Record, event: Queued) -> JobState:
         waiting_since=record.recorded_at,
         executor=event.executor or state.executor,
         place=event.place or state.place,
+        pod=event.pod or state.pod,
         ending=None,
     )
 
 
 def _seen(state: JobState, record: Record, event: Running | Adopted) -> JobState:
     state = changed(state, reachable_at=record.recorded_at)
-    if state.status is JobStatus.RUNNING:
-        return state
+    pod = event.pod if isinstance(event, Running) else None
+    if state.status is JobStatus.RUNNING and not state.is_another(pod):
+        return changed(state, pod=state.pod or pod)
+    state = changed(state, pod=pod or state.pod, ending=None)
     code = "adopted" if isinstance(event, Adopted) else event.reason
     return _started(state, record, Rule.SEEN_RUNNING, Reason(code, event.message))
 
@@ -360,6 +363,7 @@ def _retried(state: JobState, record: Record, event: RetryScheduled) -> JobState
         verdict="not_running",
         place=None,
         uid=None,
+        pod=None,
         releasing=state.attempt if state.was_started else state.releasing,
         releasing_place=state.place if state.was_started else state.releasing_place,
         releasing_uid=state.uid if state.was_started else state.releasing_uid,

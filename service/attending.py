@@ -37,11 +37,14 @@ class Attending:
     """The right to supervise, under whose term everything is recorded."""
     _met: set[Attempt] = field(default_factory=set)
     """The attempts that this process has launched or taken over."""
+    _completed: set[Attempt] = field(default_factory=set)
+    """The attempts that were launched once more for what they lacked."""
     _told: set[Attempt] = field(default_factory=set)
     """The attempts that were asked to end."""
 
     def forget_all_but(self, job_ids: set[int]) -> None:
         """Drop what is known of other jobs."""
+        self._completed = {attempt for attempt in self._completed if attempt[0] in job_ids}
         self._met = {attempt for attempt in self._met if attempt[0] in job_ids}
         self._told = {attempt for attempt in self._told if attempt[0] in job_ids}
 
@@ -111,7 +114,18 @@ class Attending:
         seen = await self.instance.executor.observe(state, state.attempt, now)
         if isinstance(seen, Unseen) and not state.status.is_final:
             return await self._unseen(state, now)
+        if isinstance(seen, Waiting) and seen.reason == "config_error":
+            await self._complete(state, now)
         return seen
+
+    async def _complete(self, state: JobState, now: datetime) -> None:
+        """Launch an attempt once more that lacks something: its token's Secret may be deleted."""
+        attempt = (state.id, state.attempt)
+        ends = state.stop or state.cancel or state.status.is_final
+        if ends or attempt in self._completed:
+            return
+        if not isinstance(await self._start(state, now), Unreachable):
+            self._completed.add(attempt)
 
     def _note_reach(self, attempt: Attempt, seen: Sighting, now: datetime) -> None:
         senses = self.instance.log.senses

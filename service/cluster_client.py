@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ import structlog
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, ApiException, Configuration
 
-from projections.objects import Object, number, part, parts, text
+from projections.objects import Object, number, part, parts, said_at, text
 from service.executor import ExecutorUnavailableError
 
 SELECTOR = "app=trainer"
@@ -35,6 +36,11 @@ WATCH_SECONDS = 300
 PAGE = 500
 RELOGIN_SECONDS = 30.0
 MOST_EVENTS = 200
+_BY_ROLES = re.compile(r'is forbidden: User ".*" cannot \S+ resource "')
+"""Tells a missing role from a quota or a policy: all of them are 403."""
+_FINAL_WORDS = frozenset({400, 403, 404, 405, 409, 413, 422})
+"""Answers on which something is given up, so that they count only as the API gives them: any
+proxy on the way has a 404 of its own."""
 CALL = aiohttp.ClientTimeout(total=60, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
 STREAM = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=QUIET_SECONDS)
 
@@ -158,7 +164,13 @@ class ClusterClient:
 
     async def create(self, kind: Kind, body: Object) -> Object:
         """Make an object and return it. Raises ClusterRefusesError, 409 where it is there."""
-        return await self._json("POST", kind.path(self.namespace), body=body)
+        try:
+            return await self._json("POST", kind.path(self.namespace), body=body)
+        except ClusterRefusesError as error:
+            if error.status == HTTPStatus.CONFLICT and error.reason != "AlreadyExists":
+                # Two at once, over a quota's count: neither is made, and the next try may be.
+                raise ClusterUnavailableError(str(error)) from error
+            raise
 
     async def delete_job(self, name: str, uid: str) -> None:
         """Have this very Job deleted, its pods before it; do nothing where it is not there."""
@@ -173,7 +185,7 @@ class ClusterClient:
         """Return the core Events about one object, the newest last."""
         query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": str(MOST_EVENTS)}
         page = await self._json("GET", EVENTS.path(self.namespace), query)
-        return sorted(parts(page, "items"), key=_time_of)
+        return sorted(parts(page, "items"), key=said_at)
 
     async def pod_log(self, name: str, tail: int | None, container: str | None) -> str | None:
         """Return a pod's output, its last `tail` lines; None where the pod is not there."""
@@ -224,22 +236,18 @@ class ClusterClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and give its answer; every way in which it can fail is one of ours."""
         wish = _wish(method, path, query)
+        request = {
+            "resource_path": path,
+            "method": method,
+            "query_params": list(query.items()),
+            "body": body,
+            "_request_timeout": limits,
+        }
         try:
-            api = await self._logged_in()
-            answer: aiohttp.ClientResponse = await api.call_api(
-                path,
-                method,
-                query_params=list(query.items()),
-                header_params={"Accept": "application/json"},
-                body=body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=limits,
-            )
+            answer = await self._answer(request)
             async with answer:
                 if answer.status >= HTTPStatus.BAD_REQUEST:
-                    problem = await self._problem(answer)
+                    problem = await _problem(answer)
                     self._note(wish, problem)
                     raise problem
                 self._note(wish, None)
@@ -252,6 +260,23 @@ class ClusterClient:
                 f"The cluster cannot be reached: {said}.", silent=isinstance(error, TimeoutError)
             ) from error
 
+    async def _answer(self, request: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        """Send a request, and once more where the credentials or the trust may have been renewed.
+
+        The kubeconfig and an account's files are read when we log in, and both may change later.
+        """
+        api = await self._logged_in()
+        try:
+            answer = await _sent(api, request)
+        except aiohttp.ClientSSLError:
+            if not await self._log_out(api):
+                raise
+        else:
+            if answer.status != HTTPStatus.UNAUTHORIZED or not await self._log_out(api):
+                return answer
+            answer.close()
+        return await _sent(await self._logged_in(), request)
+
     def _note(self, wish: str, problem: Exception | None) -> None:
         """Keep in mind what we may not do until it is seen to be allowed; say both once."""
         if isinstance(problem, ClusterForbidsError):
@@ -262,16 +287,6 @@ class ClusterClient:
         let_in = problem is None or isinstance(problem, ClusterRefusesError)
         if let_in and self.forbidden.pop(wish, None) is not None:
             log.info("allowed_again", cluster=self.name, wish=wish)
-
-    async def _problem(self, answer: aiohttp.ClientResponse) -> Exception:
-        raw = await answer.read()
-        try:
-            status = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            status = {}
-        if answer.status == HTTPStatus.UNAUTHORIZED:  # a token that has run out is got anew
-            await self._log_out()
-        return _error_of({"code": answer.status, **part({"status": status}, "status")}, answer)
 
     async def _logged_in(self) -> ApiClient:
         async with self._login:
@@ -295,11 +310,38 @@ class ClusterClient:
                 persist_config=False,
             )
 
-    async def _log_out(self) -> None:
-        """Read the credentials again at the next call: those of plugins run out."""
-        if time.monotonic() - self._logged_in_at > RELOGIN_SECONDS:
-            with contextlib.suppress(Exception):
-                await self.close()
+    async def _log_out(self, used: ApiClient) -> bool:
+        """Have the credentials read again, unless that was done just now; whether others may do."""
+        if self._api is not used:
+            return True
+        if time.monotonic() - self._logged_in_at <= RELOGIN_SECONDS:
+            return False
+        with contextlib.suppress(Exception):
+            await self.close()
+        return True
+
+
+async def _sent(api: ApiClient, request: Mapping[str, Any]) -> aiohttp.ClientResponse:
+    answer: aiohttp.ClientResponse = await api.call_api(
+        **request,
+        header_params={"Accept": "application/json"},
+        auth_settings=["BearerToken"],
+        _preload_content=False,
+        _return_http_data_only=True,
+    )
+    return answer
+
+
+async def _problem(answer: aiohttp.ClientResponse) -> Exception:
+    raw = await answer.read()
+    try:
+        status = part({"status": orjson.loads(raw)}, "status")
+    except orjson.JSONDecodeError:
+        status = {}
+    told_by_the_api = text(status, "kind") == "Status" or answer.status not in _FINAL_WORDS
+    if not told_by_the_api:
+        return ClusterUnavailableError(f"What answered {answer.status} is no Kubernetes API.")
+    return _error_of({"code": answer.status, **status}, answer)
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -330,10 +372,10 @@ def _error_of(status: Object, answer: aiohttp.ClientResponse | None = None) -> E
     if code == HTTPStatus.GONE or text(status, "reason") == "Expired":
         return HistoryIsOverError(message)
     words = message or f"The cluster's API answered {code}."
-    if code == HTTPStatus.UNAUTHORIZED or (
-        code == HTTPStatus.FORBIDDEN and _is_about_roles(message)
-    ):
-        return ClusterForbidsError(words)
+    if code == HTTPStatus.UNAUTHORIZED:
+        return ClusterForbidsError(f"Our credentials are not accepted: {words}")
+    if code == HTTPStatus.FORBIDDEN and _BY_ROLES.search(message):
+        return ClusterForbidsError(f"The role is missing: {words}")
     if code in {408, 429} or code >= 500 or code == 0:
         said = answer.headers.get("Retry-After", "") if answer is not None else ""
         return ClusterUnavailableError(words, float(said) if said.isdigit() else None)
@@ -346,12 +388,3 @@ def _wish(method: str, path: str, query: Mapping[str, str]) -> str:
     verbs = {"POST": "create", "DELETE": "delete"}
     reading = "get" if rest else "watch" if "watch" in query else "list"
     return f"{verbs.get(method, reading)} {'/'.join([plural, *rest[1:]])}"
-
-
-def _is_about_roles(message: str) -> bool:
-    """Tell a missing role from a quota or a policy: all of them are 403."""
-    return " cannot " in message and " resource " in message
-
-
-def _time_of(event: Object) -> str:
-    return text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "firstTimestamp")

@@ -21,13 +21,16 @@ from service.executor import Launch, LaunchHeldError, LaunchRefusedError
 from service.job_template import LOG_ANNOTATION, JobTemplate, names, token_secret
 
 HOLD_SECONDS, LONGEST_HOLD = 5.0, 60.0
+OUTAGE_SECONDS = 0.5
+LONG_OUTAGE_SECONDS = 4.0
+"""A launch that fails for so long a pause between two tries is told of."""
 
 
 @dataclass(slots=True)
 class _Hold:
-    """A launch that the cluster did not let through, and when it is tried again."""
+    """A launch that did not come through, and when it is tried again."""
 
-    error: LaunchHeldError
+    error: LaunchHeldError | ClusterUnavailableError
     seconds: float
     until: float
 
@@ -57,11 +60,31 @@ class ClusterLauncher:
             job = await self._make_job(body)
             await self._make_secret(job, launch)
         except LaunchHeldError as error:
-            seconds = min(2 * hold.seconds, LONGEST_HOLD) if hold else HOLD_SECONDS
-            self.holds[name] = _Hold(error, seconds, time.monotonic() + seconds)
+            self._hold(name, error, HOLD_SECONDS)
             raise
+        except ClusterUnavailableError as error:
+            raise self._delayed(name, error) from error
         self.holds.pop(name, None)
         return job
+
+    def _hold(
+        self, name: str, error: LaunchHeldError | ClusterUnavailableError, first: float
+    ) -> float:
+        """Have the launch wait, ever longer; for how long."""
+        before = self.holds.get(name)
+        seconds = min(2 * before.seconds, LONGEST_HOLD) if before else first
+        self.holds[name] = _Hold(error, seconds, time.monotonic() + seconds)
+        return seconds
+
+    def _delayed(
+        self, name: str, error: ClusterUnavailableError
+    ) -> LaunchHeldError | ClusterUnavailableError:
+        """Have the launch wait as long as the server asks; of an outage that lasts it is told."""
+        first = min(error.retry_after or OUTAGE_SECONDS, LONGEST_HOLD)
+        if self._hold(name, error, first) < LONG_OUTAGE_SECONDS:
+            return error
+        self.holds[name].error = LaunchHeldError("launch_delayed", str(error))
+        return self.holds[name].error
 
     def keep(self, job_names: Set[str]) -> None:
         """Forget what was held of other Jobs than these."""
@@ -73,16 +96,20 @@ class ClusterLauncher:
         except ClusterForbidsError as error:
             raise LaunchHeldError("forbidden", str(error)) from error
         except ClusterRefusesError as error:
-            if error.status != HTTPStatus.CONFLICT:
-                raise _refusal(error) from error
-        return await self._made_before(body)
+            refusal = error
+        # A quota refuses the name that has it filled, before anybody looks whether it is taken.
+        is_taken = refusal.status == HTTPStatus.CONFLICT
+        if is_taken or _is_quota(refusal):
+            there = await self.client.job(name_of(body))
+            if there is not None:
+                return self._made_before(there, body)
+        if not is_taken:
+            raise _refusal(refusal) from refusal
+        raise ClusterUnavailableError(f"Job {name_of(body)} came and went while it was looked at.")
 
-    async def _made_before(self, body: Object) -> Object:
+    def _made_before(self, there: Object, body: Object) -> Object:
         """Return the Job of this name: made by us, though the answer never came."""
         name = name_of(body)
-        there = await self.client.job(name)
-        if there is None:
-            raise ClusterUnavailableError(f"Job {name} came and went while it was looked at.")
         if not _is_alike(there, body):
             raise LaunchRefusedError(
                 f"The name {name} is taken by a Job that this log knows nothing of"
@@ -126,11 +153,15 @@ def _is_alike(there: Object, body: Object) -> bool:
     )
 
 
+def _is_quota(error: ClusterRefusesError) -> bool:
+    return "exceeded quota" in str(error)
+
+
 def _refusal(error: ClusterRefusesError) -> LaunchHeldError | LaunchRefusedError:
     """Tell what may pass, a quota that is used up, from what will be refused again."""
     words = str(error)
-    if "exceeded quota" in words:
+    if _is_quota(error):
         return LaunchHeldError("quota_exceeded", words)
-    if error.status == HTTPStatus.NOT_FOUND:
+    if error.status == HTTPStatus.NOT_FOUND or "it is being terminated" in words:
         return LaunchHeldError("namespace_missing", words)
     return LaunchRefusedError(words)

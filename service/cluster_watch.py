@@ -112,7 +112,7 @@ class ClusterWatch:
                 failures = _failures(failures, contact, began)
                 wait = random.uniform(0, min(failures - 1, 10))  # noqa: S311
             except ClusterForbidsError as error:
-                self._note_problem(kind, contact, f"The role for {kind.plural} is missing: {error}")
+                self._note_problem(kind, contact, f"No {kind.plural} may be listed. {error}")
                 wait = FORBIDDEN_SECONDS
             except (ClusterUnavailableError, ClusterRefusesError) as error:
                 failures = _failures(failures, contact, began)

@@ -15,10 +15,20 @@ import structlog
 
 from projections.events import Evidence
 from projections.job import JobState
-from projections.objects import Object, is_deleting, name_of, newest, part, parts, text, uid_of
+from projections.look import Look, lacks_a_pod
+from projections.objects import (
+    Object,
+    name_of,
+    newest,
+    part,
+    parts,
+    takes_its_pods_along,
+    text,
+    uid_of,
+)
 from projections.pods import TRAINER
 from projections.policy import Policy
-from projections.reconcile import Look, sight, sight_of_released
+from projections.reconcile import sight, sight_of_released
 from projections.sighting import Sighting, Unreachable, Unseen, Waiting
 from service.cluster_client import (
     PODS,
@@ -229,11 +239,13 @@ class KubernetesExecutor:
                 if there is not None:
                     log.warning("job_replaced", name=name, uid=uid, other=uid_of(there))
         pods = view.pods_of(uid)
+        gone = view.gone_pods & {uid_of(pod) for pod in pods}
+        unmade = lacks_a_pod(job, len(pods), len(gone))
         return Look(
             job=job,
             pods=pods,
-            gone=frozenset(view.gone_pods & {uid_of(pod) for pod in pods}),
-            warnings=await self._warnings(reach, uid) if job is not None and not pods else (),
+            gone=frozenset(gone),
+            warnings=await self._warnings(reach, uid) if unmade else (),
         )
 
     async def _warnings(self, reach: _Reach, uid: str) -> Sequence[Object]:
@@ -257,7 +269,7 @@ class KubernetesExecutor:
             if there is None or not self._is_of(there, job):
                 return
             uid = uid_of(there)
-        if is_deleting(reach.watch.view.jobs.get(uid, {})):
+        if takes_its_pods_along(reach.watch.view.jobs.get(uid, {})):
             return
         await _asked(reach.client.delete_job(called.job, uid))
 

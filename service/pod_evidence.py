@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from projections.events import Evidence
-from projections.objects import Object, name_of, part, parts, text, uid_of
+from projections.objects import Object, name_of, part, parts, said_at, text, uid_of
 from projections.pods import node_of
 from projections.spoken import as_text
 from service.redaction import recordable
@@ -90,7 +90,7 @@ def _conditions(seen: Object) -> dict[str, Any]:
 
 def _event(event: Object) -> dict[str, Any]:
     told = {
-        "at": text(event, "lastTimestamp") or text(event, "eventTime"),
+        "at": said_at(event),
         "type": text(event, "type"),
         "reason": text(event, "reason"),
         "message": text(event, "message"),

@@ -205,6 +205,7 @@ def _of_the_pod(tree: Tree) -> Iterator[str]:
     path = "spec.template.spec"
     if at(tree, "spec", "template", "spec", "restartPolicy") != "Never":
         yield f"{path}.restartPolicy must be Never, because a restart is another attempt"
+    yield from _of_restarts(tree)
     if not containers(tree):
         yield f"{path}.containers must have a container named {TRAINER}"
         return
@@ -217,6 +218,18 @@ def _of_the_pod(tree: Tree) -> Iterator[str]:
     if not isinstance(trainer.get("image"), str) or not trainer["image"]:
         yield f"{path}.image must name an image"
     yield from _of_env(path, trainer)
+
+
+def _of_restarts(tree: Tree) -> Iterator[str]:
+    """A container may be told to restart where its pod may not; init containers beside it may."""
+    for number, container in enumerate(containers(tree)):
+        own = container.get("restartPolicy", "Never") != "Never"
+        if own or container.get("restartPolicyRules"):
+            path = f"spec.template.spec.containers[{number}]"
+            yield (
+                f"{path} must have no restartPolicy of its own, because a restart is another"
+                " attempt"
+            )
 
 
 def _of_env(path: str, trainer: Tree) -> Iterator[str]:

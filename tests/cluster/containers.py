@@ -71,13 +71,35 @@ def terminated(
     return write
 
 
-def evicted(reason: str, message: str, target: str, code: int, now: str) -> Write:
-    """The kubelet has ended the pod for its node's sake: one write says all."""
+def not_located(now: str) -> Write:
+    """The kubelet has to say how containers ended that it cannot find: it makes an end up."""
+
+    def write(pod: Object) -> None:
+        pod["status"]["phase"] = "Failed"
+        _set_readiness(pod, "False", now)
+        said = "The container could not be located when the pod was terminated"
+        end = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": said}
+        _set_state(pod, {"terminated": {**end, "startedAt": None, "finishedAt": None}})
+
+    return write
+
+
+def ended(reason: str, message: str, code: int, now: str) -> Write:
+    """The kubelet has ended the pod for a fault of its own, which is no disruption."""
 
     def write(pod: Object) -> None:
         if pod["status"].get("containerStatuses"):
             terminated(code, now)(pod)
         pod["status"] |= {"phase": "Failed", "reason": reason, "message": message}
+
+    return write
+
+
+def evicted(reason: str, message: str, target: str, code: int, now: str) -> Write:
+    """The kubelet has ended the pod for its node's sake: one write says all."""
+
+    def write(pod: Object) -> None:
+        ended(reason, message, code, now)(pod)
         disrupted("TerminationByKubelet", target, now)(pod)
 
     return write
@@ -140,8 +162,12 @@ def _set_readiness(pod: Object, ready: str, now: str) -> None:
 
 def _set_state(pod: Object, state: Object) -> None:
     runs = "running" in state
+    known = {one["name"]: one for one in pod["status"].get("containerStatuses", [])}
+    over = {name for name, one in known.items() if "terminated" in one["state"]}
     pod["status"]["containerStatuses"] = [
-        {
+        known[container["name"]]  # what has ended stays as it is
+        if container["name"] in over
+        else {
             "name": container["name"],
             "state": state,
             "lastState": {},

@@ -99,7 +99,13 @@ class View:
         if is_deleting(self.job) or self.is_suspended or self.failure or self.succeeded:
             return False
         waits = self.job["spec"]["podReplacementPolicy"] == "Failed" and self.terminating
-        return not self.active and not waits and not any(self.uncounted.values())
+        wanted = self.job["spec"]["parallelism"] > 0
+        return wanted and not self.active and not waits and not any(self.uncounted.values())
+
+    @property
+    def wants_none(self) -> bool:
+        """Whether the active pods are to go, and are not to count as failed."""
+        return self.is_suspended or (self.job["spec"]["parallelism"] == 0 and not self.failure)
 
     def has_failed(self, pod: Object) -> bool:
         """Whether the pod counts as failed: by default from its deletion on."""
@@ -155,10 +161,10 @@ class JobController:
         )
 
     def _stop(self, view: View) -> bool:
-        if not view.active or not (view.is_suspended or view.failure):
+        if not view.active or not (view.wants_none or view.failure):
             return False
         pod = view.active[0]
-        if view.is_suspended and TRACKING in finalizers_of(pod):
+        if view.wants_none and TRACKING in finalizers_of(pod):
             drop_finalizer(self._store, PODS, pod, TRACKING)  # so it does not count as failed
             return True
         delete_pod(self._store, pod)

@@ -88,6 +88,28 @@ def stale(resource: Resource, name: str) -> Refusal:
     return Refusal(409, "Conflict", message, details(resource, name))
 
 
+def quota_conflict() -> Refusal:
+    """Two creations at once counted the same quota."""
+    message = (
+        'Operation cannot be fulfilled on resourcequotas "compute": the object has been modified; '
+        "please apply your changes to the latest version and try again"
+    )
+    return Refusal(409, "Conflict", message, {"name": "compute", "kind": "resourcequotas"})
+
+
+def namespace_terminating(resource: Resource, name: str, namespace: str) -> Refusal:
+    message = (
+        f'{resource.qualified} "{name}" is forbidden: unable to create new content in namespace '
+        f"{namespace} because it is being terminated"
+    )
+    cause = {
+        "reason": "NamespaceTerminating",
+        "message": f"namespace {namespace} is being terminated",
+        "field": "metadata.namespace",
+    }
+    return Refusal(403, "Forbidden", message, details(resource, name, causes=[cause]))
+
+
 def invalid(resource: Resource, name: str, causes: list[tuple[str, str, str]]) -> Refusal:
     """422 with every cause: (field, reason, message)."""
     sentences = [f"{field}: {message}" for field, _, message in causes]

@@ -168,6 +168,16 @@ class Steps(Control):
         self.recorder.by_kubelet(pod, "Warning", reason, message)
         return self._settled(self._write(pod, write))
 
+    def ends_for_its_own_fault(self, ref: Ref, reason: str, message: str) -> Object:
+        """The kubelet ends the pod, `DeadlineExceeded` or over its own limit of storage."""
+        pod = self.pod(ref)
+        self.recorder.by_kubelet(pod, "Warning", reason, message)
+        return self._settled(self._write(pod, containers.ended(reason, message, 137, self.now)))
+
+    def not_located(self, ref: Ref) -> Object:
+        """The kubelet has started anew and does not find the pod's container any more."""
+        return self._settled(self._write(self.pod(ref), containers.not_located(self.now)))
+
     def admission_error(
         self, ref: Ref, reason: str = "UnexpectedAdmissionError", message: str = GPU_GONE
     ) -> Object:
@@ -245,6 +255,14 @@ class Steps(Control):
 
     def resume(self, ref: Ref) -> None:
         self._set_spec(self.job(ref), "suspend", value=False)
+
+    def scale(self, ref: Ref, parallelism: int) -> None:
+        """Change how many pods there may be at once, as an administrator does."""
+        self._set_spec(self.job(ref), "parallelism", value=parallelism)
+
+    def allow_failures(self, ref: Ref, limit: int) -> None:
+        """Let the controller make so many further pods, as an administrator does."""
+        self._set_spec(self.job(ref), "backoffLimit", value=limit)
 
     def expire_deadline(self, ref: Ref) -> None:
         """Let `activeDeadlineSeconds` be over, pending time included."""

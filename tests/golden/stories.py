@@ -59,8 +59,9 @@ def queued(executor: str | None = None, *, attempt: int = 1, **data: Any) -> Tol
     return Told(type="queued", data=said, source="launcher", attempt=attempt)
 
 
-def running(*, attempt: int = 1) -> Told:
-    data = {"reason": "seen_alive", "message": "pid 4711 is alive.", "handle": "pid 4711"}
+def running(*, attempt: int = 1, **more: Any) -> Told:
+    said = {"reason": "seen_alive", "message": "pid 4711 is alive.", "handle": "pid 4711"}
+    data = {**said, **more}
     return Told(type="running", data=data, source="watcher", attempt=attempt)
 
 
@@ -468,6 +469,23 @@ A_RESUME: tuple[Told | RolledUp, ...] = (
 )
 """An attempt goes on where the one before had left off, from its last sound checkpoint."""
 
+A_SECOND_POD = (
+    created(),
+    queued("kubernetes", place="kubernetes:/training"),
+    Told(
+        type="launched",
+        data={"uid": "uid-11", "handle": "Job train-11", "message": "It was made."},
+        source="watcher",
+    ),
+    queued(reason="scheduling", pod="pod-1"),
+    running(handle="pod train-11-a", pod="pod-1"),
+    beat(1, epoch=1),
+    queued(reason="scheduling", pod="pod-2"),
+    running(handle="pod train-11-b", pod="pod-2"),
+    running(handle="pod train-11-c", pod="pod-3"),
+)
+"""The cluster makes further pods of an attempt's Job."""
+
 STORIES = (
     A_TRAINING,
     A_RETRY,
@@ -479,4 +497,5 @@ STORIES = (
     A_DRAIN,
     A_JOB_OF_A_CLUSTER,
     A_RESUME,
+    A_SECOND_POD,
 )

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from projections.objects import name_of, text, uid_of, version_of
 from service import cluster_client, cluster_watch
@@ -211,6 +213,58 @@ async def test_a_verb_that_is_taken_away_is_named(cluster: Cluster, tmp_path: Pa
         await eventually(lambda: 'cannot list resource "pods"' in (watch.problem or ""))
         cluster.access.add(token, "system:serviceaccount:training:epochlog", "training", rules)
         await settled(cluster, watch)
+
+
+async def test_a_token_that_was_renewed_is_read_without_an_alarm(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_client, "RELOGIN_SECONDS", 0.0)
+    monkeypatch.setattr(cluster_watch, "FORBIDDEN_SECONDS", 600.0)
+    async with following(cluster, tmp_path, "the first") as watch:
+        await eventually(lambda: "not accepted" in (watch.problem or ""))
+    cluster.access.add("the first", "epochlog", "", None)
+    async with following(cluster, tmp_path, "the first") as watch:
+        await settled(cluster, watch)
+        write_kubeconfig(tmp_path / "kubeconfig", token="the second", one=cluster)
+        cluster.access.add("the second", "epochlog", "", None)
+        del cluster.access.users["the first"]
+        cluster.watches.cut_all()
+        launched(cluster)
+        await settled(cluster, watch)
+
+
+async def test_a_certificate_that_was_renewed_is_trusted_after_a_new_login(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_client, "RELOGIN_SECONDS", 0.0)
+    key = ConnectionKey(
+        "api", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+    )
+    distrusts = aiohttp.ClientConnectorSSLError(key, OSError("unable to get local issuer"))
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", one=cluster)
+    client = ClusterClient(namespace=cluster.namespace, kubeconfig=str(kubeconfig))
+    try:
+        assert await client.job("train-1") is None
+        monkeypatch.setattr(await client._logged_in(), "call_api", AsyncMock(side_effect=distrusts))
+        assert await client.job("train-1") is None
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_the_word_of_a_proxy_is_not_taken_for_the_clusters(
+    cluster: Cluster, tmp_path: Path, status: int
+) -> None:
+    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", one=cluster)
+    client = ClusterClient(namespace=cluster.namespace, kubeconfig=str(kubeconfig))
+    cluster.faults.answer(status, body="default backend: not found")
+    try:
+        with pytest.raises(cluster_client.ClusterUnavailableError, match="no Kubernetes API"):
+            await client.job("train-1")
+        with pytest.raises(cluster_client.ClusterUnavailableError, match="no Kubernetes API"):
+            await client.delete_job("train-1", "uid")
+    finally:
+        await client.close()
 
 
 async def test_what_is_remembered_does_not_grow_with_what_has_passed(

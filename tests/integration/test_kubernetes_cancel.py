@@ -13,6 +13,7 @@ from service import cluster_client, cluster_watch
 from tests.cluster.clients import job_body
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubeconfig import write_kubeconfig
+from tests.cluster.objects import JOBS
 from tests.clustered import is_there, left, story, until, until_said, with_token
 from tests.conftest import StartService
 from tests.http import Api
@@ -212,6 +213,24 @@ async def test_a_job_deleted_by_hand_is_told_and_tried_again(api: Api, cluster: 
     failed = (await until_said(api, job, "attempt_failed"))[0]["data"]
     assert (failed["reason"], failed["failure_class"]) == ("job_vanished", "retryable")
     assert "not by us" in failed["message"]
+
+
+async def test_a_job_that_is_held_by_a_finalizer_is_cancelled_with_its_pod(
+    api: Api, cluster: Cluster
+) -> None:
+    job, name = await a_running_job(api, cluster)
+    cluster.exits_on_sigterm = 143
+    meta = cluster.job(name)["metadata"]
+    held = {**meta, "finalizers": ["example.com/keep"]}
+    cluster.store.update(JOBS, cluster.namespace, name, lambda body: body["metadata"].update(held))
+    cluster.delete_job(name, "Background")
+    await until_said(api, job, "terminating")
+
+    await cancel(api, job)
+
+    await until(api, job, "cancelled", "cancelled")
+    assert is_there(cluster, job)
+    assert cluster.pods(name) == []
 
 
 async def test_a_suspended_training_is_queued_and_runs_again(api: Api, cluster: Cluster) -> None:

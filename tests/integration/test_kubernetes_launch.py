@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +14,8 @@ from tests.cluster.clients import job_body
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.objects import JOBS, PODS, SECRETS
+from tests.cluster.refusals import namespace_terminating, quota_conflict
+from tests.cluster.store import Change
 from tests.clustered import everything, is_there, left, names, story, until, until_said, with_token
 from tests.conftest import StartService
 from tests.http import Api
@@ -109,6 +112,122 @@ async def test_a_webhook_that_denies_has_the_last_word(
     assert "jobs need a cost centre" in shown["reason"]["message"]
     assert shown["retry_count"] == 0
     assert left(cluster) == []
+
+
+async def test_a_webhook_that_stays_away_is_told_of(
+    api: Api, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_launcher, "LONG_OUTAGE_SECONDS", 0.2)
+    monkeypatch.setattr(cluster_launcher, "OUTAGE_SECONDS", 0.1)
+    cluster.admission.webhook_down()
+
+    job = await api.create_job()
+
+    shown = await until(api, job, "queued", "launch_delayed")
+    assert 'failed calling webhook "policy.example.com"' in shown["reason"]["message"]
+    cluster.admission.allow()
+    await until(api, job, "queued", "scheduling")
+    await check_one_of_each(api, cluster, job)
+    assert (await story(api, job)).count("queued:launch_delayed") == 1
+
+
+async def test_a_launch_waits_as_long_as_the_server_asks(api: Api, cluster: Cluster) -> None:
+    cluster.faults.answer(429, times=1, method="POST", path="jobs$", retry_after=2)
+
+    job = await api.create_job()
+
+    await eventually(lambda: cluster.asked("create", "jobs"))
+    began = time.monotonic()
+    await until(api, job, "queued", "scheduling")
+    assert time.monotonic() - began >= 1.5
+    assert len(cluster.asked("create", "jobs")) == 2
+
+
+@pytest.mark.parametrize("path", ["jobs$", "secrets$"])
+async def test_a_quota_that_two_count_at_once_is_tried_again(
+    api: Api, cluster: Cluster, path: str
+) -> None:
+    conflict = quota_conflict().body()
+    cluster.faults.answer(409, times=1, method="POST", path=path, body=conflict)
+
+    job = await api.create_job()
+
+    await until(api, job, "queued", "scheduling")
+    await check_one_of_each(api, cluster, job)
+
+
+async def test_a_quota_that_the_job_itself_has_filled_does_not_hold_it(
+    api: Api, cluster: Cluster
+) -> None:
+    def fill(change: Change) -> None:
+        if change.entry.resource is JOBS and change.type == "ADDED":
+            cluster.admission.quota(resource=JOBS)
+
+    cluster.store.listeners.append(fill)
+    cluster.faults.lose_answer(path="jobs$")
+
+    job = await api.create_job()
+
+    await until(api, job, "queued", "scheduling")
+    await check_one_of_each(api, cluster, job)
+
+
+async def test_a_secret_that_somebody_deleted_is_made_again(api: Api, cluster: Cluster) -> None:
+    job = await api.create_job()
+    name, secret = f"train-{job['id']}", f"callback-token-{job['id']}"
+    await until(api, job, "queued", "scheduling")
+    cluster.store.remove(SECRETS, cluster.namespace, secret)
+    cluster.config_error(name, f'secret "{secret}" not found')
+
+    await until(api, job, "queued", "config_error")
+
+    await eventually(lambda: names(cluster, SECRETS) == [secret])
+    cluster.start(name)
+    await until(api, job, "running", "seen_alive")
+    await check_one_of_each(api, cluster, job)
+
+
+async def test_a_namespace_that_is_being_deleted_holds_the_launch(
+    api: Api, cluster: Cluster
+) -> None:
+    gone = namespace_terminating(JOBS, "train-1", cluster.namespace).body()
+    cluster.faults.answer(403, method="POST", path="jobs$", body=gone)
+
+    job = await api.create_job()
+
+    shown = await until(api, job, "queued", "namespace_missing")
+    assert "it is being terminated" in shown["reason"]["message"]
+    cluster.faults.clear()
+    await until(api, job, "queued", "scheduling")
+
+
+async def test_a_policy_that_speaks_like_a_role_is_a_policy(api: Api, cluster: Cluster) -> None:
+    cluster.admission.webhook("teams cannot use a resource without a label", status=403)
+
+    job = await api.create_job()
+
+    await until(api, job, "failed", "launch_refused")
+
+
+async def test_a_resumed_job_says_that_its_next_pod_is_refused(api: Api, cluster: Cluster) -> None:
+    job = await api.create_job()
+    name = f"train-{job['id']}"
+    await until(api, job, "queued", "scheduling")
+    cluster.exits_on_sigterm = 143
+    cluster.start(name)
+    await until(api, job, "running")
+    cluster.suspend(name)
+    await until(api, job, "queued", "suspended")
+    cluster.quota_blocks()
+    cluster.resume(name)
+
+    await until(api, job, "queued", "pod_create_blocked")
+
+    cluster.quota_frees()
+    await until(api, job, "queued", "scheduling")
+    cluster.start(name)
+    await until(api, job, "running", "seen_alive")
+    assert (await story(api, job)).count("running") == 2
 
 
 async def test_a_quota_on_jobs_holds_the_launch_until_it_frees(api: Api, cluster: Cluster) -> None:

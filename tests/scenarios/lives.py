@@ -36,7 +36,8 @@ def _possible(world: World, chance: random.Random) -> list[str]:
         steps += ["delete_job"]
         if not is_true(job, "Failed") and not is_true(job, "Complete"):
             steps += ["resume"] * 3 if job["spec"].get("suspend") else ["suspend"]
-            steps += ["expire_deadline"]
+            steps += ["scale 1"] * 3 if job["spec"]["parallelism"] == 0 else ["scale 0"]
+            steps += ["expire_deadline", "allow_failures 1"]
     if world.state.executor is not None and chance.random() < 0.3:
         steps += ["cancel"]
     return steps
@@ -63,7 +64,7 @@ def _possible_for_a_pod(world: World, pod: Object) -> list[str]:
     if not is_running(pod):
         waits = ["start"] * 4 + ["pull_fails", "config_error", "admission_error"]
         return steps if deleting else steps + waits
-    ends = ["exit 0", "exit 1", "exit 143", "out_of_memory", "evict", "lose_node"]
+    ends = ["exit 0", "exit 1", "exit 143", "out_of_memory", "evict", "lose_node", "not_located"]
     says = ["heartbeat", "heartbeat", "done", "terminated"]
     return steps + ends + says + ([] if deleting else ["drain", "preempt", "threaten"])
 
@@ -73,8 +74,8 @@ def _happen(world: World, step: str, chance: random.Random) -> None:
     match step.split():
         case ["later"]:
             world.later(chance.choice(PAUSES))
-        case ["exit", code]:
-            world.exit(int(code))
+        case [("exit" | "scale" | "allow_failures") as step, number]:
+            getattr(world, step)(int(number))
         case [("heartbeat" | "done" | "terminated" | "cancel") as said]:
             world.then()  # who came first may name the winner
             world.gave_up("terminated") if said == "terminated" else getattr(world, said)()

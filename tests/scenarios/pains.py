@@ -275,7 +275,8 @@ def a_preemption_is_counted_as_an_interruption(w: World) -> None:
 
 @row(
     "pain 18: the cluster makes another pod behind our back",
-    events=f"{RUNS} exited:0 attempt_failed:exited_without_result:retryable retry_scheduled",
+    events=f"{RUNS} queued:scheduling queued:container_creating running"
+    " exited:0 attempt_failed:exited_without_result:retryable retry_scheduled",
     **RETRY,
     body={"spec": {"backoffLimit": 1}},
 )

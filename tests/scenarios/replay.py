@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from projections.decide import Enqueue, JobHasEndedError, Observe, RequestCancel, Tick
 from projections.events import Callback, Created
+from projections.look import Look, lacks_a_pod
 from projections.objects import Object, part, text, uid_of
 from projections.policy import Policy
-from projections.reconcile import Look, sight, sight_of_released
+from projections.reconcile import sight, sight_of_released
 from projections.sighting import Alive, Gone, Sighting, Unseen
 from service.cluster_client import JOBS, PODS, ClusterClient, Kind
 from service.cluster_watch import ClusterWatch
@@ -198,11 +199,12 @@ class Replay:
         view = self._watches[self._turn % len(self._watches)].view
         job = view.jobs.get(uid) or self._asked_for(uid)
         pods = view.pods_of(uid)
+        gone = view.gone_pods & {uid_of(pod) for pod in pods}
         look = Look(
             job=job,
             pods=pods,
-            gone=frozenset(view.gone_pods & {uid_of(pod) for pod in pods}),
-            warnings=self._warnings(uid) if job is not None and not pods else (),
+            gone=frozenset(gone),
+            warnings=self._warnings(uid) if lacks_a_pod(job, len(pods), len(gone)) else (),
         )
         state = self.log.state
         seeing = sight if attempt == state.attempt else sight_of_released

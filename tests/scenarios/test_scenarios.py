@@ -11,14 +11,16 @@ import pytest
 from projections.events import Adopted, AttemptFailed, Done
 from tests.scenarios.by_hand import BY_HAND
 from tests.scenarios.by_itself import BY_ITSELF
+from tests.scenarios.controllers import CONTROLLERS
 from tests.scenarios.hard_cases import HARD_CASES
+from tests.scenarios.kubelets import KUBELETS
 from tests.scenarios.pains import PAINS
 from tests.scenarios.replay import Replay
 from tests.scenarios.row import QUIET, Row, told
 from tests.scenarios.tape import STEP
 from tests.scenarios.world import World
 
-TABLE = (*HARD_CASES, *PAINS, *BY_HAND, *BY_ITSELF)
+TABLE = (*HARD_CASES, *PAINS, *BY_HAND, *BY_ITSELF, *CONTROLLERS, *KUBELETS)
 ORDERS = 40
 AWAY = 20
 

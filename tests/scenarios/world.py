@@ -14,7 +14,8 @@ from service.cluster_client import Kind
 from service.job_template import names
 from tests.cluster.clients import job_body
 from tests.cluster.cluster import Cluster
-from tests.cluster.conditions import set_job_condition
+from tests.cluster.conditions import set_job_condition, set_pod_condition
+from tests.cluster.deletion import drop_finalizer
 from tests.cluster.objects import EVENTS, JOBS, PODS, Object, Resource, uid_of
 from tests.cluster.selectors import Selector
 from tests.cluster.store import Change
@@ -22,6 +23,7 @@ from tests.given import CREATED, POLICY, Given, at
 from tests.scenarios.replay import Replay
 from tests.scenarios.tape import STEP, Act, Tape, Write
 
+KEPT = "example.com/keep"
 LOOK_SECONDS = 15.0
 MOST_LOOKS = 20
 _OF_NODES = frozenset({"lose_node", "taint_node", "return_node", "remove_node", "shut_down_node"})
@@ -130,7 +132,30 @@ class World:
 
     def keep_pod(self) -> None:
         """Something else holds the pod by a finalizer of its own."""
-        self._change(PODS, lambda pod: pod["metadata"]["finalizers"].append("example.com/keep"))
+        self._change(PODS, lambda pod: pod["metadata"]["finalizers"].append(KEPT))
+
+    def keep_job(self) -> None:
+        """Something else holds the Job by a finalizer of its own."""
+        self._change(JOBS, lambda job: job["metadata"].setdefault("finalizers", []).append(KEPT))
+
+    def let_job_go(self) -> None:
+        """What held the Job lets it go."""
+        drop_finalizer(self.cluster.store, JOBS, self.cluster.job(self.name), KEPT)
+        self.cluster.settle()
+        self.flush()
+
+    def pod_says(self, phase: str, reason: str = "") -> None:
+        """The pod's phase is another, as by an older control plane's word."""
+        self._change(PODS, lambda pod: pod["status"].update(phase=phase, reason=reason))
+
+    def fails_its_probe(self) -> None:
+        """The kubelet finds the container not ready, though it runs."""
+
+        def change(pod: Object) -> None:
+            for kind in ("ContainersReady", "Ready"):
+                set_pod_condition(pod, kind, "False", self.cluster.now, reason="ContainersNotReady")
+
+        self._change(PODS, change)
 
     def container_ends(
         self, name: str, *, kind: str = "containerStatuses", phase: str = "", **end: Any

@@ -28,9 +28,9 @@ from tests import generated
 STORED = {
     "created": "batch cluster dataset_id epochs idempotency_key imgsz labels max_retries model_name"
     " params priority",
-    "queued": "executor message place reason",
+    "queued": "executor message place pod reason",
     "launched": "handle message uid",
-    "running": "handle message reason",
+    "running": "handle message pod reason",
     "adopted": "handle message",
     "heartbeat": "batch batches epoch epochs gpu metrics progress",
     "heartbeats": "advanced_at batch batches count epoch epochs first_at from_position from_version"

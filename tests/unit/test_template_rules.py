@@ -99,6 +99,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("spec.template.metadata.labels.trace-id", REMOVED, "spec.template.metadata.labels must have"),
     (f"{POD}.restartPolicy", "OnFailure", "restartPolicy must be Never"),
     (f"{POD}.restartPolicy", REMOVED, "restartPolicy must be Never"),
+    (f"{TRAINER}.restartPolicy", "OnFailure", "containers[0] must have no restartPolicy of its"),
+    (f"{TRAINER}.restartPolicyRules", [{"action": "Restart"}], "must have no restartPolicy of its"),
     (f"{POD}.containers", REMOVED, "containers must have a container named trainer"),
     (f"{POD}.containers", [], "containers must have a container named trainer"),
     (f"{POD}.containers", {"trainer": {}}, "containers must be a list of mappings"),
