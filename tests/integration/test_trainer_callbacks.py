@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.callback_server import CallbackServer, until
+from tests.callback_server import ENVELOPE, CallbackServer, until
 from trainer import backoff, sender
 from trainer.callbacks import Callbacks
 
@@ -374,6 +374,66 @@ async def test_the_last_word_comes_after_all_others_and_is_waited_for(
 
     assert server.records[-1]["kind"] == "done"
     assert len(server.records) == 121
+
+
+@pytest.mark.parametrize(
+    ("word", "bare"),
+    [
+        ({"status": "succeeded", "metrics": {"loss": 0.5}}, {"status": "succeeded"}),
+        (
+            {
+                "status": "failed",
+                "mlflow_run_id": "run",
+                "artifacts": [{"name": "half.pt", "uri": "s3://b/half.pt"}],
+                "error": {"code": "oom", "message": "too little", "retryable": False},
+            },
+            {
+                "status": "failed",
+                "error": {"code": "oom", "message": "too little", "retryable": False},
+            },
+        ),
+    ],
+    ids=["succeeded", "failed"],
+)
+async def test_a_last_word_that_is_refused_is_said_again_with_its_verdict_only(
+    server: CallbackServer, trainer: Trainer, word: dict[str, Any], bare: dict[str, Any]
+) -> None:
+    server.refuses = lambda body: not body.keys().isdisjoint(word.keys() - bare.keys())
+    trainer.say_epochs(1, 2)
+
+    assert await to_thread(trainer.callbacks.done, word, patience=20)
+
+    *_, dropped, reduced, last = server.records
+    assert (dropped["data"]["kind"], dropped["data"]["seqs"]) == ("done", [[3, 3]])
+    assert reduced["type"] == "done_reduced"
+    told = {name: value for name, value in last.items() if name not in ENVELOPE}
+    assert told == {"kind": "done", **bare}
+
+
+async def test_a_verdict_that_is_refused_is_not_said_for_ever(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    server.refuses = lambda body: body["kind"] == "done"
+
+    assert not await to_thread(trainer.callbacks.done, {"status": "succeeded"}, patience=20)
+
+    await until(lambda: server.events("callbacks_dropped"))
+    assert server.requests.count("done") == 1
+
+
+async def test_a_last_word_is_kept_within_what_the_service_takes_and_says_so(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    metrics = {f"metric_{number}": 0.5 for number in range(1001)}
+
+    assert await to_thread(
+        trainer.callbacks.done, {"status": "succeeded", "metrics": metrics}, patience=20
+    )
+
+    reduced, last = server.records
+    assert reduced["data"]["left_out"] == {"metrics": 1}
+    assert len(last["metrics"]) == 1000
+    assert server.requests.count("done") <= 1
 
 
 async def test_a_last_word_that_nobody_takes_is_given_up_in_time(
