@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 import threading
 import time
 import zipfile
@@ -162,6 +163,32 @@ def test_the_last_checkpoint_is_copied_before_the_training_goes_on(training: Tra
     newest = training.saved()[-1]
     assert training.content(newest["uri"]) == weights(2)
     assert training.content(newest["best"]["uri"]) == weights(2)
+    assert list(training.aside.iterdir()) == []
+
+
+def test_a_copy_that_is_written_over_does_not_push_out_what_waits(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.storage.open.clear()
+    training.epoch(1, settle=False)
+    assert training.storage.entered.wait(FOREVER)
+    training.last.write_text(weights(2))
+    training.uploads.offer(2, training.last, training.best, at_once=True)
+    training.last.write_text(weights(3))
+    copyfile = shutil.copyfile
+
+    def interrupted(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        source.write_text("written over while it was copied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", interrupted)
+        training.uploads.offer(3, training.last, training.best, at_once=True)
+    training.storage.open.set()
+    training.settle()
+
+    assert [data["epoch"] for data in training.saved()] == [1, 2]
+    assert training.content(training.saved()[-1]["uri"]) == weights(2)
     assert list(training.aside.iterdir()) == []
 
 
