@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.failures import full_disks_named
 from trainer.storage import Stored, copy, refuse_other
+from trainer.unfinished import clear_parts, part_of, put_in_place
 
 
 class LocalStorage:
@@ -37,6 +36,11 @@ class LocalStorage:
             digest, size = copy_whole(source, target)
         return Stored(target.as_uri(), digest, size)
 
+    def clear(self, prefix: str) -> None:
+        """Remove what killed trainers have left unfinished in a folder of keys, and just below."""
+        folder = self._root / prefix
+        clear_parts(folder, *(below for below in folder.glob("*") if below.is_dir()))
+
     def _copy_in(self, source: Path, target: Path, sha256: str | None) -> Stored:
         with _denials(source):
             if not source.is_file():
@@ -47,16 +51,10 @@ class LocalStorage:
 
 def copy_whole(source: Path, target: Path, sha256: str | None = None) -> tuple[str, int]:
     """Copy a file so that the target is the old or the new one; return its SHA-256 and length."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with source.open("rb") as reader, part.open("wb") as writer:
-            digest, size = copy(reader, writer)
-            writer.flush()
-            os.fsync(writer.fileno())
+    with source.open("rb") as reader, part_of(target) as part:
+        digest, size = copy(reader, part)
         refuse_other(str(source), digest, sha256)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        put_in_place(part, target)
     return digest, size
 
 

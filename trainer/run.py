@@ -36,6 +36,7 @@ from trainer.stop import EXIT_CODE, Stop
 from trainer.storage import Storage, open_storage
 from trainer.telemetry import Telemetry
 from trainer.tracking import Tracking
+from trainer.unfinished import clear_parts
 from trainer.uploads import OutOfTimeError, Uploads, patiently, until
 
 log = logging.getLogger(__name__)
@@ -344,6 +345,7 @@ def work_folder(wanted: Path | None) -> Iterator[Path]:
     work.mkdir(parents=True, exist_ok=True)
     for leftover in SCRATCH:
         shutil.rmtree(work / leftover, ignore_errors=True)
+    clear_parts(work)
     try:
         yield work
     finally:

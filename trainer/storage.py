@@ -46,7 +46,9 @@ def open_storage(configuration: Configuration, job_url: str, bearer: Bearer) -> 
     if configuration.storage_type == "local":
         from trainer.local_storage import LocalStorage  # noqa: PLC0415
 
-        return LocalStorage(Path(configuration.bucket.removeprefix("file://")))
+        storage = LocalStorage(Path(configuration.bucket.removeprefix("file://")))
+        storage.clear(f"checkpoints/job-{configuration.job_id}")
+        return storage
     if configuration.storage_access == "presigned":
         from trainer.presigned_storage import PresignedStorage  # noqa: PLC0415
 

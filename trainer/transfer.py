@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 import re
 import threading
@@ -19,6 +18,7 @@ from trainer.backoff import delay
 from trainer.errors import StorageUnreachableError
 from trainer.failures import full_disks_named
 from trainer.storage import CHUNK, refuse_other
+from trainer.unfinished import part_of, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -98,16 +98,10 @@ def download(what: str, open_at: Open, target: Path, sha256: str | None) -> tupl
     Raises StorageUnreachableError once too many tries brought nothing, DiskFullError and
     ObjectDamagedError; the file is then what it was before.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with full_disks_named(), part.open("wb") as writer:
-            digest, size = _Download(what, open_at, writer).whole()
-            writer.flush()
-            os.fsync(writer.fileno())
+    with full_disks_named(), part_of(target) as part:
+        digest, size = _Download(what, open_at, part).whole()
         refuse_other(what, digest, sha256)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        put_in_place(part, target)
     return digest, size
 
 
