@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.failures import full_disks_named
+from trainer.steps import Step, uncounted
 from trainer.storage import Stored, copy, refuse_other
 from trainer.unfinished import clear_parts, part_of, put_in_place
 
@@ -16,9 +17,10 @@ from trainer.unfinished import clear_parts, part_of, put_in_place
 class LocalStorage:
     """Objects as files."""
 
-    def __init__(self, root: Path) -> None:
-        """Take the bucket's folder."""
+    def __init__(self, root: Path, step: Step = uncounted) -> None:
+        """Take the bucket's folder, and whom to tell as fetching gets on."""
         self._root = root.absolute()
+        self._step = step
 
     def fetch(self, key: str, target: Path, *, sha256: str | None = None) -> Stored:
         """Copy an object to a file."""
@@ -45,14 +47,16 @@ class LocalStorage:
         with _denials(source):
             if not source.is_file():
                 raise ObjectMissingError(f"There is no {source} in the storage.")
-            digest, size = copy_whole(source, target, sha256)
+            digest, size = copy_whole(source, target, sha256, self._step)
         return Stored(source.as_uri(), digest, size)
 
 
-def copy_whole(source: Path, target: Path, sha256: str | None = None) -> tuple[str, int]:
+def copy_whole(
+    source: Path, target: Path, sha256: str | None = None, step: Step = uncounted
+) -> tuple[str, int]:
     """Copy a file so that the target is the old or the new one; return its SHA-256 and length."""
     with source.open("rb") as reader, part_of(target) as part:
-        digest, size = copy(reader, part)
+        digest, size = copy(reader, part, step)
         refuse_other(str(source), digest, sha256)
         put_in_place(part, target)
     return digest, size

@@ -16,6 +16,7 @@ from trainer.answers import Delivered
 from trainer.bearer import Bearer
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
+from trainer.steps import Step, uncounted
 from trainer.storage import CHUNK, Stored
 from trainer.transfer import (
     Opened,
@@ -42,9 +43,10 @@ Result = TypeVar("Result")
 class PresignedStorage:
     """Objects of one bucket, each by an address of its own that soon expires."""
 
-    def __init__(self, bucket: str, job_url: str, bearer: Bearer) -> None:
-        """Take the bucket's name, and who signs for whom."""
+    def __init__(self, bucket: str, job_url: str, bearer: Bearer, step: Step = uncounted) -> None:
+        """Take the bucket's name, who signs for whom, and whom to tell as fetching gets on."""
         self._bucket = bucket
+        self._step = step
         self._url = f"{job_url}/storage"
         self._bearer = bearer
 
@@ -57,7 +59,7 @@ class PresignedStorage:
             with _answered(uri, "read"), self._get(uri, key, start, etag) as answer:
                 yield _opened(answer)
 
-        digest, size = download(uri, open_at, target, sha256)
+        digest, size = download(uri, open_at, target, sha256, self._step)
         return Stored(uri, digest, size)
 
     def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:

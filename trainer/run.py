@@ -117,7 +117,9 @@ class Attempt:
         configuration = self.configuration
         params = read_params(configuration.train_params)
         model = resolve_model(configuration.model_name)
-        storage = open_storage(configuration, self.callbacks.job_url, self.callbacks.bearer)
+        storage = open_storage(
+            configuration, self.callbacks.job_url, self.callbacks.bearer, self.heart.step
+        )
         uploads = self._uploads(storage)
         recorder = self._recorder(uploads)
         root = self._dataset(storage, recorder)
@@ -228,19 +230,21 @@ class Attempt:
             configuration.dataset_cache_dir or default_folder(), configuration.dataset_cache_bytes
         )
         recorder.phase("fetch_dataset")
-        fetched = obtain_dataset(storage, configuration.dataset_id, self.work, cache)
+        fetched = obtain_dataset(
+            storage, configuration.dataset_id, self.work, cache, self.heart.step
+        )
         self.callbacks.event(
             "dataset_fetched", dataset_id=configuration.dataset_id, **fetched.facts
         )
         if fetched.archive is not None:
             recorder.phase("unpack_dataset")
-            fetched.unpack()
+            fetched.unpack(self.heart.step)
         return fetched.root
 
     def _prepared(self, root: Path, task: str, recorder: Recorder) -> Path:
         """Refuse a data set that cannot be trained on, in words for whoever labelled it."""
         if self.configuration.dataset_check != "off":
-            findings = inspect(root, task).findings
+            findings = inspect(root, task, self.heart.step).findings
             errors, warnings = findings.total("error"), findings.total("warning")
             if errors and self.configuration.dataset_check == "errors":
                 raise DatasetInvalidError(findings.sentence("error", MOST_FINDINGS))

@@ -23,6 +23,7 @@ from botocore.exceptions import (
 from trainer.configuration import StorageKeys
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
+from trainer.steps import Step, uncounted
 from trainer.storage import CHUNK, Stored
 from trainer.transfer import (
     Opened,
@@ -64,10 +65,17 @@ class S3Storage:
     """Objects of one bucket, read with one key and written with another."""
 
     def __init__(
-        self, *, bucket: str, endpoint: str | None, keys: StorageKeys, part: int = PART
+        self,
+        *,
+        bucket: str,
+        endpoint: str | None,
+        keys: StorageKeys,
+        part: int = PART,
+        step: Step = uncounted,
     ) -> None:
         """Take the bucket; above `part` bytes an object is sent in parts of that size."""
         self._bucket = bucket
+        self._step = step
         self._reading = _client(endpoint, keys.read)
         self._writing = _client(endpoint, keys.write) if keys.write != keys.read else self._reading
         self._writing_parts = _client(endpoint, keys.write, RETRIED_PARTS)
@@ -85,7 +93,7 @@ class S3Storage:
             with self._explained("read", uri):
                 yield self._opened(key, start, etag)
 
-        digest, size = download(uri, open_at, target, sha256)
+        digest, size = download(uri, open_at, target, sha256, self._step)
         return Stored(uri, digest, size)
 
     def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from trainer.bearer import Bearer
 from trainer.configuration import Configuration
 from trainer.errors import ObjectDamagedError
+from trainer.steps import Step, uncounted
 
 CHUNK = 1024 * 1024
 
@@ -41,34 +42,41 @@ class Storage(Protocol):
         """Write a file under a key; readers see the old object or the new."""
 
 
-def open_storage(configuration: Configuration, job_url: str, bearer: Bearer) -> Storage:
-    """Return the adapter that the configuration asks for; each brings its own library."""
+def open_storage(
+    configuration: Configuration, job_url: str, bearer: Bearer, step: Step = uncounted
+) -> Storage:
+    """Return the adapter that the configuration asks for; each brings its own library.
+
+    `step` is called as fetching gets on.
+    """
     if configuration.storage_type == "local":
         from trainer.local_storage import LocalStorage  # noqa: PLC0415
 
-        storage = LocalStorage(Path(configuration.bucket.removeprefix("file://")))
+        storage = LocalStorage(Path(configuration.bucket.removeprefix("file://")), step)
         storage.clear(f"checkpoints/job-{configuration.job_id}")
         return storage
     if configuration.storage_access == "presigned":
         from trainer.presigned_storage import PresignedStorage  # noqa: PLC0415
 
-        return PresignedStorage(configuration.bucket, job_url, bearer)
+        return PresignedStorage(configuration.bucket, job_url, bearer, step)
     from trainer.s3_storage import S3Storage  # noqa: PLC0415
 
     return S3Storage(
         bucket=configuration.bucket,
         endpoint=configuration.storage_endpoint,
         keys=configuration.storage_keys,
+        step=step,
     )
 
 
-def copy(reader: BinaryIO, writer: BinaryIO) -> tuple[str, int]:
+def copy(reader: BinaryIO, writer: BinaryIO, step: Step = uncounted) -> tuple[str, int]:
     """Copy all of it in pieces; return its SHA-256 and length."""
     digest, size = hashlib.sha256(), 0
     while piece := reader.read(CHUNK):
         digest.update(piece)
         writer.write(piece)
         size += len(piece)
+        step()
     return digest.hexdigest(), size
 
 

@@ -48,6 +48,17 @@ def test_what_is_stored_is_what_is_fetched(storage: Storage, tmp_path: Path, siz
     assert storage.fetch(key("a.pt"), tmp_path / "c.pt") == stored
 
 
+def test_fetching_tells_of_each_piece_that_has_come(storage: Any, tmp_path: Path) -> None:
+    pieces: list[None] = []
+    storage._step = lambda: pieces.append(None)
+
+    storage.store(write(tmp_path / "a.pt", content(2 * MEBIBYTE + 1)), key("a.pt"))
+    assert pieces == []
+    storage.fetch(key("a.pt"), tmp_path / "b.pt")
+
+    assert len(pieces) >= 3
+
+
 def test_a_later_object_takes_the_place_of_an_earlier_one(storage: Storage, tmp_path: Path) -> None:
     for data in (b"first", b"second"):
         storage.store(write(tmp_path / "a.pt", data), key("same.pt"))
