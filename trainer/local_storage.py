@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.failures import full_disks_named
 from trainer.steps import Step, uncounted
-from trainer.storage import Stored, copy, refuse_other
+from trainer.storage import Owner, Stored, copy, refuse_other
 from trainer.unfinished import clear_parts, part_of, put_in_place
 
 
@@ -30,8 +30,8 @@ class LocalStorage:
         """Copy what a file:// URI names."""
         return self._copy_in(path_of(uri), target, sha256)
 
-    def store(self, source: Path, key: str) -> Stored:
-        """Write a file under a key, by way of a temporary name beside it."""
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:  # noqa: ARG002
+        """Write a file under a key, by way of a temporary name beside it; it cannot say whose."""
         target = self._root / key
         with _denials(target):
             target.parent.mkdir(parents=True, exist_ok=True)

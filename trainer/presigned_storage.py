@@ -17,7 +17,7 @@ from trainer.bearer import Bearer
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
 from trainer.steps import Step, uncounted
-from trainer.storage import CHUNK, Stored
+from trainer.storage import CHUNK, Owner, Stored
 from trainer.transfer import (
     Opened,
     Pace,
@@ -66,8 +66,11 @@ class PresignedStorage:
         """Copy what an s3:// URI of this bucket names."""
         return self.fetch(key_in(uri, self._bucket), target, sha256=sha256)
 
-    def store(self, source: Path, key: str) -> Stored:
-        """Send a file, in the parts that the service wants; readers never see half of one."""
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:  # noqa: ARG002
+        """Send a file, in the parts that the service wants; readers never see half of one.
+
+        Whose turn it is, the service knows: it signs for nobody else.
+        """
         uri = uri_of(self._bucket, key)
         digest, size = digest_of(source)
         wanted = {"key": key, "bytes": size, "sha256": digest}

@@ -116,9 +116,9 @@ class Sender:
         if answer.token:
             self._bearer.take(answer.token)
         self.done_delivered |= any(item.kind == "done" for item in batch)
-        self._outbox.settle(batch)
         if answer.directive != "continue":
-            self._hear(answer.directive)
+            self._hear(answer.directive)  # first: who waits for the outbox waits for this word
+        self._outbox.settle(batch)
 
     def _refused(self, item: Item, answer: Refused) -> None:
         detail = answer.detail[:LONGEST_MESSAGE]

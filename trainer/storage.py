@@ -24,6 +24,14 @@ class Stored:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The attempt that writes an object in the name of its whole job."""
+
+    trace_id: str
+    attempt: int
+
+
 class Storage(Protocol):
     """Objects by key, each written whole or not at all.
 
@@ -38,8 +46,12 @@ class Storage(Protocol):
     def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
         """Copy what `Stored.uri` named earlier."""
 
-    def store(self, source: Path, key: str) -> Stored:
-        """Write a file under a key; readers see the old object or the new."""
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:
+        """Write a file under a key; readers see the old object or the new.
+
+        With an owner, what a later attempt of the job has written stays, as far as the storage can
+        tell: StorageSupersededError.
+        """
 
 
 def open_storage(

@@ -162,6 +162,26 @@ async def test_a_directive_is_heard(
     await until(lambda: trainer.heard == [directive])
 
 
+async def test_who_waits_for_what_was_said_has_heard_the_answer_to_it(
+    server: CallbackServer,
+) -> None:
+    flushed: list[bool] = []
+    callbacks = Callbacks(
+        base_url=server.url,
+        job_id=server.job_id,
+        trace_id=server.trace_id,
+        token=FIRST_TOKEN,
+        hear=lambda _directive: flushed.append(callbacks.flush(0)),
+    )
+    server.directive = "stop"
+
+    callbacks.event("phase_started", phase="upload")
+
+    await until(lambda: flushed)
+    assert flushed == [False]
+    callbacks.close()
+
+
 async def test_one_bad_callback_in_a_batch_costs_only_itself(
     server: CallbackServer, trainer: Trainer
 ) -> None:

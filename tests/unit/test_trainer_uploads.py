@@ -17,7 +17,7 @@ from trainer.errors import Interrupted, StorageDeniedError, StorageUnreachableEr
 from trainer.local_storage import LocalStorage
 from trainer.plan import Plan
 from trainer.results import Results
-from trainer.storage import Stored
+from trainer.storage import Owner, Stored
 from trainer.uploads import Best, OutOfTimeError, Uploads, patiently, until
 
 FOREVER = 30.0
@@ -35,7 +35,7 @@ class Gate(LocalStorage):
         self.refused = ""  # how a key ends that cannot be written
         self.keys: list[str] = []
 
-    def store(self, source: Path, key: str) -> Stored:
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:
         self.entered.set()
         assert self.open.wait(FOREVER)
         if self.refused and key.endswith(self.refused):
@@ -43,7 +43,7 @@ class Gate(LocalStorage):
         if self.failures:
             raise self.failures.pop(0)
         self.keys.append(key)
-        return super().store(source, key)
+        return super().store(source, key, owner=owner)
 
 
 def weights(epoch: int) -> str:
@@ -335,6 +335,18 @@ def test_a_complete_training_waits_for_storage_that_is_away(
     training.storage.failures = [StorageUnreachableError()]
     with pytest.raises(StorageUnreachableError):
         results.store(left(FOREVER))
+
+
+def test_an_attempt_that_is_given_up_writes_no_more_under_the_jobs_names(
+    training: Training, results: Results
+) -> None:
+    results._given_up = lambda: "job/best.pt" in training.storage.keys
+
+    with pytest.raises(Interrupted):
+        results.store(left(FOREVER))
+    assert results.rescue(left(FOREVER)) == []
+
+    assert training.storage.keys == ["job/best.pt"]
 
 
 def test_weights_that_were_only_half_written_are_not_rescued(
