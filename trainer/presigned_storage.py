@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import requests
 
-from trainer.answers import Delivered
+from trainer.answers import ELSEWHERE, Delivered, TryAgain
 from trainer.bearer import Bearer
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
@@ -132,7 +132,12 @@ class PresignedStorage:
                 )
             except requests.RequestException as error:
                 raise PassingError(f"the service: {type(error).__name__}") from error
-            if answer.status_code != 401 or not isinstance(self._bearer.renew(used), Delivered):
+            if answer.status_code != 401:
+                break
+            renewed = self._bearer.renew(used)
+            if isinstance(renewed, TryAgain):
+                raise PassingError(f"the service: {renewed.why}")
+            if not isinstance(renewed, Delivered):
                 break
         return _read(answer, what)
 
@@ -284,6 +289,8 @@ def _read(answer: requests.Response, key: str) -> Json:
     if not isinstance(content, Mapping):
         raise PassingError("the service: an answer that is not its JSON")
     if not answer.ok:
+        if status in ELSEWHERE and "code" not in content:
+            raise PassingError(f"HTTP {status} of somebody who is not the service")
         raise StorageDeniedError(
             f"The service does not sign for {key}: {content.get('detail') or status}."
         )
