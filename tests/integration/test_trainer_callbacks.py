@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +260,33 @@ async def test_whatever_breaks_while_sending_is_no_proof_that_it_arrived(
 
     await until(lambda: epochs(server) == [1, 2, 3])
     assert failures == []
+
+
+async def test_a_failure_of_our_own_loses_nothing_of_what_was_said(
+    server: CallbackServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: dict[str, list[Exception]] = {
+        "_request": [MemoryError()],
+        "read_answer": [RecursionError(), RecursionError()],
+    }
+
+    def failing(name: str) -> Callable[..., Any]:
+        works = getattr(sender, name)
+
+        def fail(*args: Any) -> Any:
+            if failures[name]:
+                raise failures[name].pop()
+            return works(*args)
+
+        return fail
+
+    for name in failures:
+        monkeypatch.setattr(sender, name, failing(name))
+    trainer.say_epochs(1, 2, 3)
+
+    assert await to_thread(trainer.callbacks.done, {"status": "succeeded"}, patience=20)
+    assert epochs(server) == [1, 2, 3]
+    assert not any(failures.values())
 
 
 async def test_a_token_that_has_expired_as_soon_as_it_is_renewed_is_not_hammered_with(
