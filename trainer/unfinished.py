@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # Another file system, a file with very many links, and those that know no links.
 NO_LINKS = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
+# How often a file is made anew that somebody has cleared at once, and how soon.
+TRIES, CLEARED_WITHIN = 10, 0.01
 PART = re.compile(r"\..+\.(\d+)\.\d+\.part")
 """The name of a file in the making; the first number is its maker's process."""
 
@@ -90,17 +92,22 @@ def clear_beside(target: Path) -> None:
 
 @contextmanager
 def _locked_file(path: Path) -> Iterator[BinaryIO]:
-    while True:
+    for left in reversed(range(TRIES)):
         with path.open("wb") as file:
-            with suppress(OSError):  # some file systems know no locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(file, path):
+            if _is_ours(file, path) or not left:
                 yield file
                 return
 
 
-def _is_still(file: BinaryIO, path: Path) -> bool:
-    """Return whether nobody has cleared the file between its making and its lock."""
+def _is_ours(file: BinaryIO, path: Path) -> bool:
+    """Lock the file; return whether nobody has cleared it before that."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # somebody is about to clear it
+        threading.Event().wait(CLEARED_WITHIN)
+        return False
+    except OSError:
+        return True  # some file systems know no locks
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

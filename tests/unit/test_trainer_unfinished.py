@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -114,6 +116,40 @@ def test_one_of_this_process_stays_for_as_long_as_it_is_made(target: Path) -> No
         put_in_place(part, target)
 
     assert names(target.parent) == ["last.pt"]
+    assert target.read_bytes() == b"whole"
+
+
+def test_one_that_is_cleared_before_it_is_locked_is_made_again(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, cleared = fcntl.flock, [True]
+
+    def late(file: BinaryIO, operation: int) -> None:
+        if cleared:
+            cleared.pop()
+            Path(file.name).unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with part_of(target) as part:
+        part.write(b"whole")
+        put_in_place(part, target)
+
+    assert target.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EWOULDBLOCK])
+def test_without_a_lock_it_is_made_all_the_same(
+    target: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refuse(_file: BinaryIO, _operation: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with part_of(target) as part:
+        part.write(b"whole")
+        put_in_place(part, target)
+
     assert target.read_bytes() == b"whole"
 
 
