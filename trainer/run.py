@@ -309,7 +309,7 @@ class Attempt:
         recorder.remark("resume_complete", uri=ground.uri, message=message)
         self.tracking.start({})
         ground.file.replace(plan.last)
-        return dict(train.finish(plan))
+        return dict(train.finish(plan, self.heart.step))
 
 
 def _outcome_of(attempt: Attempt) -> Outcome:
