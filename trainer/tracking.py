@@ -159,9 +159,10 @@ class Tracking:
             with self._changed:
                 self._changed.wait_for(lambda: len(self._backlog))
                 batch = self._backlog.take()
-                self._asked_at = time.monotonic()
             try:
-                self._tell(self._run or self._open(), batch)
+                run = self._run or self._open()  # which may take long by itself
+                self._asked_at = time.monotonic()
+                self._tell(run, batch)
             except RunGoneError as error:
                 self._begin_anew(error)
             except Exception as error:

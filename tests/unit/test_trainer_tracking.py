@@ -356,6 +356,29 @@ def test_who_is_told_to_end_says_what_waits_for_an_mlflow_that_hangs(
     assert sum(one["missed"] for one in heard.of("mlflow_incomplete")) == told
 
 
+def test_an_mlflow_that_is_still_being_opened_is_not_taken_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opening, opened, run = threading.Event(), threading.Event(), Hanging()
+
+    def slowly(**_: object) -> tuple[Hanging, bool]:
+        opening.set()
+        assert opened.wait(FOREVER)
+        return run, False
+
+    monkeypatch.setattr(tracking, "open_run", slowly)
+    monkeypatch.setattr(tracking, "HANGS_AFTER", 0.0)
+    heard = Heard()
+    track = started(heard)
+    assert opening.wait(FOREVER)
+
+    track.conclude()
+
+    assert heard.kinds == []
+    run.answers.set()
+    opened.set()
+
+
 def test_an_mlflow_that_took_all_lacks_nothing(hanging: Hanging) -> None:
     heard = Heard()
     track = started(heard)
