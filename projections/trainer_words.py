@@ -40,6 +40,8 @@ def trainer_title(name: str, data: Data) -> str:
             return "MLflow lacks a part of this attempt"
         case "traceback", _:
             return "The traceback of the failure"
+        case "done_reduced", _:
+            return "The trainer's last word was cut down"
         case "callbacks_dropped", _:
             return _dropped(data)
         case _ if name.startswith("storage_"):

@@ -12,6 +12,7 @@ from typing import Any
 from trainer.answers import Delivered
 from trainer.bearer import Bearer
 from trainer.leftovers import Leftovers, journal_path
+from trainer.limits import fitted
 from trainer.outbox import Said, open_outbox
 from trainer.sender import Sender
 from trainer.traceparent import Traceparent
@@ -60,11 +61,16 @@ class Callbacks:
 
     def say(self, *said: Said) -> None:
         """Say several things that belong together: all of them are kept, or none."""
-        self._outbox.put(*said)
+        self._outbox.put(*((kind, fitted(kind, body), timed) for kind, body, timed in said))
 
     def done(self, body: dict[str, Any], *, patience: float) -> bool:
         """Say how it ended, last of all, and return whether the service has it."""
-        self.say(("done", body, False))
+        word = fitted("done", body)
+        if "left_out" in word:
+            log.warning("the last word holds more than the service takes: %s", word["left_out"])
+            message = "The last word held more than the service takes; the rest was left out."
+            self.event("done_reduced", message=message, left_out=word["left_out"])
+        self.say(("done", word, False))
         self._sender.conclude()
         self._outbox.wait_until_empty(patience)
         return self._sender.done_delivered

@@ -26,8 +26,9 @@ from trainer.configuration import Caller, read_caller
 from trainer.errors import ConfigurationError, Interrupted, NotHeardError
 from trainer.failures import explain_machine
 from trainer.last_word import decided, hear_out, say_done
+from trainer.limits import encoded
 from trainer.metrics import tidy
-from trainer.outbox import Said, make_item
+from trainer.outbox import Said
 from trainer.outcomes import Failed, Left, Outcome, Succeeded, failed
 from trainer.past import Checkpoint, Past, ask_past
 from trainer.progress import Heart
@@ -166,7 +167,9 @@ class Run:
 
     def artifact(self, name: str, uri: str | os.PathLike[str], **facts: Any) -> None:
         """Have the last word name what the training made; `sha256` and `bytes` are known facts."""
-        self._artifacts.append({"name": name, "uri": _address(uri), **facts})
+        made = {"name": name, "uri": _address(uri), **facts}
+        encoded(made)  # the last word is too late to find that JSON cannot say it
+        self._artifacts.append(made)
 
     def succeed(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Note that the training is complete: a signal comes too late from here on."""
@@ -214,7 +217,7 @@ class Run:
         if self._callbacks is not None:
             self._callbacks.say(said)
         else:
-            make_item(0, said[0], said[1])  # what JSON cannot say is wrong here, too
+            encoded(said[1])  # what JSON cannot say is wrong here, too
 
     def _refuse_outside(self) -> None:
         if not self._inside:

@@ -13,6 +13,7 @@ from pathlib import Path
 from trainer.dataset_cache import DatasetCache, link_or_copy
 from trainer.errors import DatasetInvalidError, ObjectMissingError
 from trainer.manifest import Entry, Manifest
+from trainer.steps import Step, uncounted
 from trainer.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -30,11 +31,13 @@ class Collected:
     fetched_files: int = 0
     fetched_bytes: int = 0
     done: int = 0
+    step: Step = uncounted
     _said: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, files: int, fetched: int | None) -> None:
         """Count some files of one content; say now and then how far it is."""
+        self.step()
         with self._lock:
             self.done += files
             if fetched is not None:
@@ -48,8 +51,17 @@ class Collected:
                 )
 
 
-def collect(storage: Storage, manifest: Manifest, root: Path, cache: DatasetCache) -> Collected:
-    """Write the data set's files under the new folder root; each content travels once at most."""
+def collect(
+    storage: Storage,
+    manifest: Manifest,
+    root: Path,
+    cache: DatasetCache,
+    step: Step = uncounted,
+) -> Collected:
+    """Write the data set's files under the new folder root; each content travels once at most.
+
+    `step` is called as it gets on, also with what is here already.
+    """
     root.mkdir(parents=True)
     groups = list(_same_content(manifest.entries))
     room = cache.make_room(
@@ -58,7 +70,7 @@ def collect(storage: Storage, manifest: Manifest, root: Path, cache: DatasetCach
     )
     for folder in {root / entry.place.parent for entry in manifest.entries}:
         folder.mkdir(parents=True, exist_ok=True)
-    collected = Collected(len(manifest.entries), manifest.bytes)
+    collected = Collected(len(manifest.entries), manifest.bytes, step=step)
     work = _Work(storage, root, cache, collected, room)
     work.do(groups)
     return collected

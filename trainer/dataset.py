@@ -26,6 +26,7 @@ from trainer.errors import (
     StorageDeniedError,
 )
 from trainer.manifest import Manifest, manifest_key, read_manifest
+from trainer.steps import Step, uncounted
 from trainer.storage import Storage, Stored
 from trainer.unpack import unpack
 
@@ -42,14 +43,20 @@ class Fetched:
     archive: Path | None  # still to be unpacked, at the root
     facts: dict[str, Any]
 
-    def unpack(self) -> None:
+    def unpack(self, step: Step = uncounted) -> None:
         """Turn the zip into the folder."""
         if self.archive is not None:
-            unpack(self.archive, self.root)
+            unpack(self.archive, self.root, step=step)
             self.archive.unlink()
 
 
-def obtain_dataset(storage: Storage, dataset_id: str, work: Path, cache: DatasetCache) -> Fetched:
+def obtain_dataset(
+    storage: Storage,
+    dataset_id: str,
+    work: Path,
+    cache: DatasetCache,
+    step: Step = uncounted,
+) -> Fetched:
     """Fetch a data set by its manifest or, where there is none, its zip."""
     refuse_id(dataset_id)
     root, listed = work / "dataset", work / "_manifest.json"
@@ -63,7 +70,7 @@ def obtain_dataset(storage: Storage, dataset_id: str, work: Path, cache: Dataset
         refused = error
     else:
         manifest = read_manifest(listed, dataset_id)
-        collected = collect(storage, manifest, root, cache)
+        collected = collect(storage, manifest, root, cache, step)
         return Fetched(root, None, _facts(manifest, collected, stored))
     archive = work / "dataset.zip"
     try:

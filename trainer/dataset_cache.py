@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import logging
@@ -18,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from trainer.unfinished import NO_LINKS
+
 log = logging.getLogger(__name__)
 
 CHUNK = 1024 * 1024
 SHA256, PART = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 JPEG, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-# Another file system, a file with very many links, and those that know no links.
-NO_LINKS = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 # What a trainer that was killed had begun to fetch.
 ABANDONED_AFTER = 24 * 3600.0
 

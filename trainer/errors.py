@@ -52,6 +52,13 @@ class StorageUnreachableError(TrainerError):
     code = "storage_unreachable"
 
 
+class StorageSupersededError(TrainerError):
+    """A later attempt of the job has written there already."""
+
+    code = "storage_superseded"
+    retryable = False
+
+
 class OutOfMemoryError(TrainerError):
     """The machine ran out of memory."""
 

@@ -42,6 +42,7 @@ class Hooks:
         self._trainer: Any = None
         self._epoch: int | None = None  # the one running now, from 1
         self._batch = 0
+        self._validated = 0
         self._batch_size = plan.batch
         self._began = 0.0
         self.metrics: dict[str, float] = {}
@@ -78,7 +79,8 @@ class Hooks:
         elif self._epoch == epoch:
             self._recorder.remark("epoch_restarted", epoch=epoch, reason="non_finite_loss")
         self._batch_size = trainer.batch_size
-        self._epoch, self._batch, self._began = epoch, 0, time.monotonic()
+        self._epoch, self._began = epoch, time.monotonic()
+        self._batch = self._validated = 0
         loader = trainer.train_loader
         self._recorder.epoch_started(epoch, len(loader), len(loader.dataset))
 
@@ -90,8 +92,11 @@ class Hooks:
             self._keep_unfinished(trainer)
             raise Interrupted
 
-    def on_val_batch_end(self, _validator: Any) -> None:
+    def on_val_batch_end(self, validator: Any) -> None:
         """A validation may take longer than whoever asks us to end will wait."""
+        if self._epoch is not None:
+            self._validated += 1
+            self._recorder.batch_validated(self._validated, len(validator.dataloader))
         if not self._stop.wanted or self._trainer is None:
             return
         if self._epoch is not None:

@@ -29,6 +29,7 @@ from trainer.labels import TASKS, LabelRules, read_labels
 from trainer.layout import Split, clashes, label_of, walk_split
 from trainer.looking import Inspection, look_through, text_of
 from trainer.names import fault_of_name
+from trainer.steps import Step, uncounted
 from trainer.unpack import unpack
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,9 @@ ASKED = 50
 SHOWN = 20
 
 
-def inspect(root: Path, task: str | None = None) -> Inspection:
+def inspect(root: Path, task: str | None = None, step: Step = uncounted) -> Inspection:
     """Look through an unpacked data set; the task is guessed from its labels where not given."""
-    inspection = Inspection(root.resolve(), task)
+    inspection = Inspection(root.resolve(), task, step=step)
     classes = find_classes(inspection.root)
     try:
         description = find_description(inspection.root)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +9,18 @@ from urllib.parse import unquote, urlsplit
 
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.failures import full_disks_named
-from trainer.storage import Stored, copy, refuse_other
+from trainer.steps import Step, uncounted
+from trainer.storage import Owner, Stored, copy, refuse_other
+from trainer.unfinished import clear_parts, part_of, put_in_place
 
 
 class LocalStorage:
     """Objects as files."""
 
-    def __init__(self, root: Path) -> None:
-        """Take the bucket's folder."""
+    def __init__(self, root: Path, step: Step = uncounted) -> None:
+        """Take the bucket's folder, and whom to tell as fetching gets on."""
         self._root = root.absolute()
+        self._step = step
 
     def fetch(self, key: str, target: Path, *, sha256: str | None = None) -> Stored:
         """Copy an object to a file."""
@@ -29,34 +30,35 @@ class LocalStorage:
         """Copy what a file:// URI names."""
         return self._copy_in(path_of(uri), target, sha256)
 
-    def store(self, source: Path, key: str) -> Stored:
-        """Write a file under a key, by way of a temporary name beside it."""
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:  # noqa: ARG002
+        """Write a file under a key, by way of a temporary name beside it; it cannot say whose."""
         target = self._root / key
         with _denials(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             digest, size = copy_whole(source, target)
         return Stored(target.as_uri(), digest, size)
 
+    def clear(self, prefix: str) -> None:
+        """Remove what killed trainers have left unfinished in a folder of keys, and just below."""
+        folder = self._root / prefix
+        clear_parts(folder, *(below for below in folder.glob("*") if below.is_dir()))
+
     def _copy_in(self, source: Path, target: Path, sha256: str | None) -> Stored:
         with _denials(source):
             if not source.is_file():
                 raise ObjectMissingError(f"There is no {source} in the storage.")
-            digest, size = copy_whole(source, target, sha256)
+            digest, size = copy_whole(source, target, sha256, self._step)
         return Stored(source.as_uri(), digest, size)
 
 
-def copy_whole(source: Path, target: Path, sha256: str | None = None) -> tuple[str, int]:
+def copy_whole(
+    source: Path, target: Path, sha256: str | None = None, step: Step = uncounted
+) -> tuple[str, int]:
     """Copy a file so that the target is the old or the new one; return its SHA-256 and length."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with source.open("rb") as reader, part.open("wb") as writer:
-            digest, size = copy(reader, writer)
-            writer.flush()
-            os.fsync(writer.fileno())
+    with source.open("rb") as reader, part_of(target) as part:
+        digest, size = copy(reader, part, step)
         refuse_other(str(source), digest, sha256)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        put_in_place(part, target)
     return digest, size
 
 

@@ -16,6 +16,7 @@ from trainer.findings import Finding, Findings
 from trainer.labels import LabelRules, read_labels
 from trainer.layout import Split, label_of
 from trainer.pictures import look_at
+from trainer.steps import Step, uncounted
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Inspection:
     findings: Findings = field(default_factory=Findings)
     fingerprints: dict[bytes, str] = field(default_factory=dict)
     compared: int = 0
+    step: Step = uncounted
+    """Is called as it gets on."""
 
     @property
     def passed(self) -> bool:
@@ -93,6 +96,7 @@ def look_through(inspection: Inspection, split: Split, rules: LabelRules | None)
     for piece in _in_pieces(work, split):
         inspection.findings.add_all(piece.findings)
         inspection.objects += piece.objects
+        inspection.step()
         for fingerprint, picture in piece.fingerprints:
             _compare(inspection, fingerprint, picture, split.name)
 

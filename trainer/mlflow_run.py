@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from trainer import curves
 from trainer.backlog import Artifact, Batch, Ended, Metrics, Params
 from trainer.refusals import UnusableError, is_refusal
+from trainer.unfinished import clear_beside, folder_beside, name_first
 
 EXPERIMENT = "epochlog"
 SQLITE = "sqlite:///"
@@ -124,17 +123,16 @@ def _make_whole(uri: str) -> None:
     from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
     place = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or "?" in uri or ":memory:" in uri or place.exists():
+    if not uri.startswith(SQLITE) or "?" in uri or ":memory:" in uri:
+        return
+    clear_beside(place)
+    if place.exists():
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f".{place.name}.{os.getpid()}")
-    part.unlink(missing_ok=True)
-    try:
+    with folder_beside(place) as folder:
+        part = folder / place.name
         MlflowClient(tracking_uri=f"{SQLITE}{part}").search_experiments(max_results=1)
-        with suppress(FileExistsError):  # another trainer was faster
-            place.hardlink_to(part)
-    finally:
-        part.unlink(missing_ok=True)
+        name_first(part, place)
 
 
 def _active(client: Any, run_id: str) -> Any | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from trainer.identity import new_event_id, timestamp
 from trainer.journal import Item, Journal, JournalError, open_journal
+from trainer.limits import MOST_BYTES, encoded, is_bare, verdict_of
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,7 @@ CAPACITY_BYTES = 64 * 1024 * 1024
 # More is thinned than is needed, so that it is seldom done.
 THINNED_AT_ONCE = 1000
 BATCH_LIMIT = 500  # the service takes no more in one request
-# The service refuses bodies over 256 KiB; the rest is room for the envelope.
-BATCH_BYTES = 200 * 1024
+BATCH_BYTES = MOST_BYTES
 # A callback about what was dropped has to fit a request, too.
 MOST_STRETCHES = 5000
 
@@ -33,7 +33,7 @@ Stretch = list[int]
 
 def make_item(seq: int, kind: str, body: dict[str, Any], *, timed: bool = False) -> Item:
     """Return the callback; raises ValueError for what JSON cannot say."""
-    return Item(seq, kind, json.dumps(body, allow_nan=False).encode(), timed)
+    return Item(seq, kind, encoded(body), timed)
 
 
 def fitting(items: list[Item]) -> list[Item]:
@@ -105,14 +105,18 @@ class Outbox:
                 self._settle(items[-1].seq)
 
     def refuse(self, item: Item, **why: Any) -> None:
-        """Forget a callback that the service will never take, and say so behind the others."""
+        """Forget a callback that the service will never take, and say so behind the others.
+
+        Of a `done` the bare verdict is said in its place.
+        """
         with self._changed:
             if self._closed:
                 return
             # Said before it is forgotten: killed between the two, it is at worst said twice.
             if b'"callbacks_dropped"' not in item.body:
                 told = {"seqs": [[item.seq, item.seq]], "count": 1, "why": "refused"}
-                self._put([_event("callbacks_dropped", {**told, "kind": item.kind, **why})])
+                dropped = _event("callbacks_dropped", {**told, "kind": item.kind, **why})
+                self._put([dropped, *_said_instead(item)])
             self._settle(item.seq)
 
     def wait_until_empty(self, timeout: float) -> bool:
@@ -246,3 +250,14 @@ def open_outbox(path: Path | None, trace_id: str) -> Outbox:
 
 def _event(name: str, data: dict[str, Any]) -> Said:
     return "event", {"type": name, "data": data}, False
+
+
+def _said_instead(item: Item) -> list[Said]:
+    """Return what is said in the place of a refused callback: nothing, but of a verdict."""
+    body: dict[str, Any] = json.loads(item.body)
+    if item.kind != "done" or is_bare(body):
+        return []
+    log.warning("the last word is said again, with its verdict only")
+    message = "The service refused the last word; it was said again with its verdict only."
+    reduced = _event("done_reduced", {"message": message})
+    return [reduced, ("done", {**verdict_of(body), "occurred_at": body["occurred_at"]}, False)]

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from trainer.answers import Delivered
+from trainer.answers import Answer, Delivered, Expired, Refused, TryAgain, read_answer
 from trainer.backoff import delay
 from trainer.bearer import Bearer
 from trainer.callbacks import Callbacks
@@ -91,26 +92,36 @@ class Question:
         """Return the past, why to ask again, or None where that is of no use."""
         used = self._bearer.token
         try:
-            status, content = self._get()
-            if status == 401 and isinstance(self._bearer.renew(used), Delivered):
-                status, content = self._get()
-        except (requests.RequestException, ValueError) as error:
+            answer, past = self._get()
+            if isinstance(answer, Expired | Refused) and _is_of_the_token(answer):
+                renewed = self._bearer.renew(used)
+                answer, past = self._get() if isinstance(renewed, Delivered) else (renewed, None)
+        except requests.RequestException as error:
             return type(error).__name__
-        if status == 200:
-            return read_past(content) if isinstance(content, Mapping) else "no JSON object"
-        if status >= 500 or status in {408, 425, 429}:
-            return f"HTTP {status}"
-        log.info("the service knows no place to resume from: HTTP %d", status)
-        return None
+        match answer:
+            case Delivered():
+                return past
+            case TryAgain(why=why):
+                return why
+            case _:
+                log.info("the service knows no place to resume from: %s", answer)
+                return None
 
-    def _get(self) -> tuple[int, Any]:
+    def _get(self) -> tuple[Answer, Past | None]:
         response = requests.get(
             self._url,
             auth=self._bearer,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             allow_redirects=False,
         )
-        return response.status_code, response.json() if response.status_code == 200 else None
+        now = datetime.now(UTC)
+        answer = read_answer(response.status_code, response.headers, response.content, now)
+        past = read_past(response.json()) if isinstance(answer, Delivered) else None
+        return answer, past
+
+
+def _is_of_the_token(answer: Expired | Refused) -> bool:
+    return isinstance(answer, Expired) or answer.status == 401
 
 
 def ask_past(callbacks: Callbacks, resume_from: str | None, *, is_first: bool) -> Past:

@@ -16,7 +16,8 @@ from trainer.answers import ELSEWHERE, Delivered, TryAgain
 from trainer.bearer import Bearer
 from trainer.errors import ObjectMissingError, StorageDeniedError
 from trainer.s3_uri import key_in, uri_of
-from trainer.storage import CHUNK, Stored
+from trainer.steps import Step, uncounted
+from trainer.storage import CHUNK, Owner, Stored
 from trainer.transfer import (
     Opened,
     Pace,
@@ -42,9 +43,10 @@ Result = TypeVar("Result")
 class PresignedStorage:
     """Objects of one bucket, each by an address of its own that soon expires."""
 
-    def __init__(self, bucket: str, job_url: str, bearer: Bearer) -> None:
-        """Take the bucket's name, and who signs for whom."""
+    def __init__(self, bucket: str, job_url: str, bearer: Bearer, step: Step = uncounted) -> None:
+        """Take the bucket's name, who signs for whom, and whom to tell as fetching gets on."""
         self._bucket = bucket
+        self._step = step
         self._url = f"{job_url}/storage"
         self._bearer = bearer
 
@@ -57,15 +59,18 @@ class PresignedStorage:
             with _answered(uri, "read"), self._get(uri, key, start, etag) as answer:
                 yield _opened(answer)
 
-        digest, size = download(uri, open_at, target, sha256)
+        digest, size = download(uri, open_at, target, sha256, self._step)
         return Stored(uri, digest, size)
 
     def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
         """Copy what an s3:// URI of this bucket names."""
         return self.fetch(key_in(uri, self._bucket), target, sha256=sha256)
 
-    def store(self, source: Path, key: str) -> Stored:
-        """Send a file, in the parts that the service wants; readers never see half of one."""
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:  # noqa: ARG002
+        """Send a file, in the parts that the service wants; readers never see half of one.
+
+        Whose turn it is, the service knows: it signs for nobody else.
+        """
         uri = uri_of(self._bucket, key)
         digest, size = digest_of(source)
         wanted = {"key": key, "bytes": size, "sha256": digest}

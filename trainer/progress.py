@@ -1,4 +1,9 @@
-"""How far the attempt is, and the heartbeat that says so between epochs."""
+"""How far the attempt is, and the heartbeat that says so between epochs.
+
+What comes before the first epoch counts as batches of epoch 0, one for each piece of it that is
+done, and an epoch's validation goes on counting where its training ended: whoever looks only at
+epochs and batches sees that it advances, and sees it stop.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,11 @@ class Progress:
     epoch: int | None = None
     batch: int = 0
     batches: int = 0
+    validated: int = 0
+    """Batches of the epoch's validation that are done, of `validations`."""
+    validations: int = 0
+    pieces: int = 0
+    """Files, and megabytes of large ones, that were fetched, unpacked or looked at."""
 
     @property
     def fraction(self) -> float:
@@ -37,10 +47,12 @@ def heartbeat(progress: Progress, extras: Mapping[str, Any] | None = None) -> di
         body |= {
             "epoch": progress.epoch,
             "epochs": progress.epochs,
-            "batch": progress.batch,
-            "batches": progress.batches,
+            "batch": progress.batch + progress.validated,
+            "batches": progress.batches + progress.validations,
             "progress": round(progress.fraction, 6),
         }
+    elif progress.pieces and not progress.epochs:  # without them, it was trained already
+        body |= {"epoch": 0, "batch": progress.pieces, "progress": 0.0}
     return {**body, **(extras or {})}
 
 
@@ -54,6 +66,7 @@ class Heart:
         self._seconds = seconds
         self._beat = beat
         self._stopped = threading.Event()
+        self._reaching = threading.Lock()
 
     def start(self) -> None:
         """Begin to beat."""
@@ -65,8 +78,14 @@ class Heart:
         self._stopped.set()
 
     def reach(self, **changes: Any) -> None:
-        """Note how far it is now. One thread writes, and readers see the old or the new."""
-        self.progress = replace(self.progress, **changes)
+        """Note how far it is now; readers see the old or the new."""
+        with self._reaching:
+            self.progress = replace(self.progress, **changes)
+
+    def step(self) -> None:
+        """Note that one more piece of what comes before the training is done."""
+        with self._reaching:
+            self.progress = replace(self.progress, pieces=self.progress.pieces + 1)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds):

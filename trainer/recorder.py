@@ -77,12 +77,16 @@ class Recorder:
             batches=batches,
             images=images,
         )
-        self._heart.reach(epoch=epoch, batch=0, batches=batches)
+        self._heart.reach(epoch=epoch, batch=0, batches=batches, validated=0, validations=0)
 
     def batch_ended(self, batch: int) -> None:
         """One more batch was trained on."""
         self._pace.batch_ended(time.monotonic())
         self._heart.reach(batch=batch)
+
+    def batch_validated(self, batch: int, batches: int) -> None:
+        """One more batch of the epoch's validation is done."""
+        self._heart.reach(validated=batch, validations=batches)
 
     def epoch_ended(self, epoch: int, epochs: int, raw: Mapping[str, Any], seconds: float) -> None:
         """An epoch is over, its validation too."""

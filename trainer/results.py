@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.errors import Interrupted, StorageUnreachableError
 from trainer.plan import Plan
-from trainer.storage import Storage
+from trainer.storage import Owner, Storage
 from trainer.uploads import OutOfTimeError, Uploads, artifact, patiently
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,21 @@ PATIENCE = 600.0
 
 
 class Results:
-    """Stores the weights under the job's own names, once the checkpoints are through."""
+    """Stores the weights under the job's own names, once the checkpoints are through.
 
-    def __init__(self, folder: str) -> None:
-        """Take the folder of keys; there is nothing to store yet."""
+    These are all attempts' names: one that was given up writes nothing there, once it knows.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        owner: Owner | None = None,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Take the folder of keys, whose it is, and who knows whether the attempt still counts."""
         self._folder = folder
+        self._owner = owner
+        self._given_up = given_up
         self._of: tuple[Storage, Uploads, Plan] | None = None
 
     def begin(self, storage: Storage, uploads: Uploads, plan: Plan) -> None:
@@ -53,7 +63,7 @@ class Results:
         try:
             # What torch writes is a zip; without its end, it was broken off by what went wrong.
             return self._stored(left, zipfile.is_zipfile)
-        except Exception as error:
+        except (Exception, Interrupted) as error:
             log.warning("the weights were not stored: %s", error)
             return []
 
@@ -66,10 +76,10 @@ class Results:
         if not plan.last.exists():
             return []
         files = [file for file in (plan.best, plan.last) if file.exists() and is_whole(file)]
-        return patiently(
-            lambda: [
-                artifact(file.name, storage.store(file, f"{self._folder}/{file.name}"))
-                for file in files
-            ],
-            left,
-        )
+        return patiently(lambda: [self._store_one(storage, file) for file in files], left)
+
+    def _store_one(self, storage: Storage, file: Path) -> dict[str, Any]:
+        if self._given_up():
+            raise Interrupted
+        key = f"{self._folder}/{file.name}"
+        return artifact(file.name, storage.store(file, key, owner=self._owner))

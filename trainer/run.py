@@ -21,7 +21,7 @@ from trainer.dataset_cache import DatasetCache, default_folder
 from trainer.errors import DatasetInvalidError, Interrupted
 from trainer.findings import LEVELS
 from trainer.inspection import inspect
-from trainer.last_word import LAST_SECOND, decided, hear_out, say_done
+from trainer.last_word import HEARING_PATIENCE, LAST_SECOND, decided, hear_out, say_done
 from trainer.mlflow_run import default_uri, tags_of
 from trainer.offline import offline_environment
 from trainer.outcomes import Failed, Left, Outcome, Succeeded, failed
@@ -33,9 +33,10 @@ from trainer.recorder import Recorder
 from trainer.results import Results
 from trainer.resume import Ground, Search
 from trainer.stop import EXIT_CODE, Stop
-from trainer.storage import Storage, open_storage
+from trainer.storage import Owner, Storage, open_storage
 from trainer.telemetry import Telemetry
 from trainer.tracking import Tracking
+from trainer.unfinished import clear_parts
 from trainer.uploads import OutOfTimeError, Uploads, patiently, until
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ TRACKING_PATIENCE = 60.0
 TRACKING_PATIENCE_STOPPED = 5.0
 # How long a failed training may still store what it has reached.
 RESCUE_PATIENCE = 60.0
+# How long it is asked before that whether the attempt still counts.
+RESCUE_HEARING = 1.0
 # Of the grace, what is kept for the last callbacks.
 LAST_WORDS_SECONDS = 6.0
 MOST_FINDINGS = 10
@@ -89,7 +92,7 @@ def _attempted(
             callbacks=callbacks,
             heart=heart,
             tracking=_open_tracking(configuration, callbacks),
-            results=Results(f"checkpoints/job-{configuration.job_id}"),
+            results=_results(configuration, stop),
             work=work,
             exit_with=leave,
         )
@@ -116,7 +119,9 @@ class Attempt:
         configuration = self.configuration
         params = read_params(configuration.train_params)
         model = resolve_model(configuration.model_name)
-        storage = open_storage(configuration, self.callbacks.job_url, self.callbacks.bearer)
+        storage = open_storage(
+            configuration, self.callbacks.job_url, self.callbacks.bearer, self.heart.step
+        )
         uploads = self._uploads(storage)
         recorder = self._recorder(uploads)
         root = self._dataset(storage, recorder)
@@ -137,6 +142,8 @@ class Attempt:
         self.stop.hold()
         recorder.phase("upload")
         self._track_files(plan)
+        if not self._still_counts(HEARING_PATIENCE):
+            raise Interrupted
         artifacts = self.results.store(lambda: self.stop.left(LAST_WORDS_SECONDS))
         return Succeeded(metrics, artifacts)
 
@@ -185,12 +192,20 @@ class Attempt:
 
     def _rescued(self, ended: Outcome) -> Outcome:
         """Keep what was trained until then; where the storage failed, it would fail again."""
-        if isinstance(ended, Succeeded) or self.stop.abandoned:
+        if isinstance(ended, Succeeded):
             return ended
         if isinstance(ended, Failed) and ended.code.startswith("storage_"):
             return ended
+        if not self._still_counts(RESCUE_HEARING):
+            return ended
         left = until(RESCUE_PATIENCE, lambda: self.stop.left(LAST_WORDS_SECONDS))
         return replace(ended, artifacts=self.results.rescue(left))
+
+    def _still_counts(self, patience: float) -> bool:
+        """Hear, if that can be had, whether it may write in the name of the whole job."""
+        if not self.stop.abandoned:
+            self.callbacks.flush(max(0.0, min(patience, self.stop.left(LAST_WORDS_SECONDS))))
+        return not self.stop.abandoned
 
     def _at_most(self, seconds: float) -> float:
         """Return so many seconds, or what is left of the grace of whoever asked us to end."""
@@ -227,19 +242,21 @@ class Attempt:
             configuration.dataset_cache_dir or default_folder(), configuration.dataset_cache_bytes
         )
         recorder.phase("fetch_dataset")
-        fetched = obtain_dataset(storage, configuration.dataset_id, self.work, cache)
+        fetched = obtain_dataset(
+            storage, configuration.dataset_id, self.work, cache, self.heart.step
+        )
         self.callbacks.event(
             "dataset_fetched", dataset_id=configuration.dataset_id, **fetched.facts
         )
         if fetched.archive is not None:
             recorder.phase("unpack_dataset")
-            fetched.unpack()
+            fetched.unpack(self.heart.step)
         return fetched.root
 
     def _prepared(self, root: Path, task: str, recorder: Recorder) -> Path:
         """Refuse a data set that cannot be trained on, in words for whoever labelled it."""
         if self.configuration.dataset_check != "off":
-            findings = inspect(root, task).findings
+            findings = inspect(root, task, self.heart.step).findings
             errors, warnings = findings.total("error"), findings.total("warning")
             if errors and self.configuration.dataset_check == "errors":
                 raise DatasetInvalidError(findings.sentence("error", MOST_FINDINGS))
@@ -292,7 +309,7 @@ class Attempt:
         recorder.remark("resume_complete", uri=ground.uri, message=message)
         self.tracking.start({})
         ground.file.replace(plan.last)
-        return dict(train.finish(plan))
+        return dict(train.finish(plan, self.heart.step))
 
 
 def _outcome_of(attempt: Attempt) -> Outcome:
@@ -321,6 +338,13 @@ def _import_train(work: Path) -> ModuleType:
     return train
 
 
+def _results(configuration: Configuration, stop: Stop) -> Results:
+    owner = Owner(configuration.trace_id, configuration.attempt)
+    return Results(
+        f"checkpoints/job-{configuration.job_id}", owner, given_up=lambda: stop.abandoned
+    )
+
+
 def _open_tracking(configuration: Configuration, callbacks: Callbacks) -> Tracking:
     return Tracking(
         uri=configuration.mlflow_uri or default_uri(configuration.work_dir or Path.cwd()),
@@ -344,6 +368,7 @@ def work_folder(wanted: Path | None) -> Iterator[Path]:
     work.mkdir(parents=True, exist_ok=True)
     for leftover in SCRATCH:
         shutil.rmtree(work / leftover, ignore_errors=True)
+    clear_parts(work)
     try:
         yield work
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import boto3
 from boto3.exceptions import S3UploadFailedError
@@ -22,9 +23,10 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from trainer.configuration import StorageKeys
-from trainer.errors import ObjectMissingError, StorageDeniedError
+from trainer.errors import ObjectMissingError, StorageDeniedError, StorageSupersededError
 from trainer.s3_uri import key_in, uri_of
-from trainer.storage import CHUNK, Stored
+from trainer.steps import Step, uncounted
+from trainer.storage import CHUNK, Owner, Stored
 from trainer.transfer import (
     Opened,
     Pace,
@@ -70,10 +72,17 @@ class S3Storage:
     """Objects of one bucket, read with one key and written with another."""
 
     def __init__(
-        self, *, bucket: str, endpoint: str | None, keys: StorageKeys, part: int = PART
+        self,
+        *,
+        bucket: str,
+        endpoint: str | None,
+        keys: StorageKeys,
+        part: int = PART,
+        step: Step = uncounted,
     ) -> None:
         """Take the bucket; above `part` bytes an object is sent in parts of that size."""
         self._bucket = bucket
+        self._step = step
         self._reading = _client(endpoint, keys.read)
         self._writing = _client(endpoint, keys.write) if keys.write != keys.read else self._reading
         self._writing_parts = _client(endpoint, keys.write, RETRIED_PARTS)
@@ -91,24 +100,25 @@ class S3Storage:
             with self._explained("read", uri):
                 yield self._opened(key, start, etag)
 
-        digest, size = download(uri, open_at, target, sha256)
+        digest, size = download(uri, open_at, target, sha256, self._step)
         return Stored(uri, digest, size)
 
     def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
         """Copy what an s3:// URI of this bucket names."""
         return self.fetch(key_in(uri, self._bucket), target, sha256=sha256)
 
-    def store(self, source: Path, key: str) -> Stored:
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:
         """Send a file, in parts where it is large; readers never see half of one."""
         uri = uri_of(self._bucket, key)
         digest, size = digest_of(source)
-        about = {"Metadata": {"sha256": digest}}
+        about = {"Metadata": {"sha256": digest, **_marks(owner)}}
 
         def send() -> None:
             pace = Pace(uri, size)
             client = self._writing if size < self._part else self._writing_parts
             # By its name, not as an open file: of that one, boto3 holds ten parts in memory.
             with self._explained("written", uri):
+                self._refuse_if_older(owner, key, uri)
                 client.upload_file(
                     str(source),
                     self._bucket,
@@ -120,6 +130,25 @@ class S3Storage:
 
         persistently(uri, send)
         return Stored(uri, digest, size)
+
+    def _refuse_if_older(self, owner: Owner | None, key: str, uri: str) -> None:
+        """Look whose object is there; where the key to read with may not, nobody can tell."""
+        if owner is None:
+            return
+        try:
+            answer = self._reading.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as error:
+            if _status(error) in {400, 401, 403, 404}:
+                return
+            raise
+        # Stores do not keep how these names were written.
+        found = {name.lower(): text for name, text in answer.get("Metadata", {}).items()}
+        attempt = found.get("attempt", "")
+        same_job = found.get("trace") == _marks(owner)["trace"]
+        if same_job and attempt.isdecimal() and int(attempt) > owner.attempt:
+            raise StorageSupersededError(
+                f"{uri} is of attempt {attempt}, which came after this one; it stays as it is."
+            )
 
     def _opened(self, key: str, start: int, etag: str | None) -> Opened:
         """Ask for the object from an offset on; for all of it where it is another one now."""
@@ -173,7 +202,7 @@ def _client(
 
 
 def _explain(error: ClientError, done: str, uri: str) -> NoReturn:
-    code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code, status = _code(error), _status(error)
     if code in MISSING:
         raise ObjectMissingError(f"There is no {uri} in the storage.") from error
     if code in PASSING or status is None or status >= 500 or status in {408, 429}:
@@ -190,6 +219,18 @@ def _explain_failed(error: S3UploadFailedError, done: str, uri: str) -> NoReturn
     if isinstance(error.__context__, ClientError):
         _explain(error.__context__, done, uri)
     raise PassingError(str(error)) from error
+
+
+def _marks(owner: Owner | None) -> dict[str, str]:
+    """Return what an object says of whose it is; ids of jobs are given again with a new log."""
+    if owner is None:
+        return {}
+    return {"attempt": str(owner.attempt), "trace": quote(owner.trace_id)}
+
+
+def _status(error: ClientError) -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def _code(error: ClientError) -> str:

@@ -54,12 +54,15 @@ class Sender:
 
     def run(self) -> None:
         """Send until the outbox is closed, or the token is over for good."""
+        failures = 0
         while not self.gave_up and (batch := self._outbox.take()):
             try:
                 self._deliver(batch)
-            except Exception:
-                log.exception("%d callbacks could not be sent and were dropped", len(batch))
-                self._outbox.settle(batch)
+                failures = 0
+            except Exception as error:  # ours: what was said is not at fault, and stays
+                log.exception("%d callbacks could not be sent", len(batch))
+                self._pause(TryAgain(why=type(error).__name__), failures)
+                failures += 1
 
     def wake(self) -> None:
         """End the pause before the next try."""
@@ -100,8 +103,8 @@ class Sender:
                     assert_never(answer)
 
     def _post(self, batch: list[Item]) -> Answer:
-        url, body = _request(self._url, batch)
         try:
+            url, body = _request(self._url, batch)
             response = self._session.post(
                 url, data=body, headers=JSON, timeout=TIMEOUT, allow_redirects=False
             )
@@ -116,9 +119,9 @@ class Sender:
         if answer.token:
             self._bearer.take(answer.token)
         self.done_delivered |= any(item.kind == "done" for item in batch)
-        self._outbox.settle(batch)
         if answer.directive != "continue":
-            self._hear(answer.directive)
+            self._hear(answer.directive)  # first: who waits for the outbox waits for this word
+        self._outbox.settle(batch)
 
     def _refused(self, item: Item, answer: Refused) -> None:
         detail = answer.detail[:LONGEST_MESSAGE]

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 from trainer.bearer import Bearer
 from trainer.configuration import Configuration
 from trainer.errors import ObjectDamagedError
+from trainer.steps import Step, uncounted
 
 CHUNK = 1024 * 1024
 
@@ -21,6 +22,14 @@ class Stored:
     uri: str
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The attempt that writes an object in the name of its whole job."""
+
+    trace_id: str
+    attempt: int
 
 
 class Storage(Protocol):
@@ -37,36 +46,49 @@ class Storage(Protocol):
     def fetch_uri(self, uri: str, target: Path, *, sha256: str | None = None) -> Stored:
         """Copy what `Stored.uri` named earlier."""
 
-    def store(self, source: Path, key: str) -> Stored:
-        """Write a file under a key; readers see the old object or the new."""
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:
+        """Write a file under a key; readers see the old object or the new.
+
+        With an owner, what a later attempt of the job has written stays, as far as the storage can
+        tell: StorageSupersededError.
+        """
 
 
-def open_storage(configuration: Configuration, job_url: str, bearer: Bearer) -> Storage:
-    """Return the adapter that the configuration asks for; each brings its own library."""
+def open_storage(
+    configuration: Configuration, job_url: str, bearer: Bearer, step: Step = uncounted
+) -> Storage:
+    """Return the adapter that the configuration asks for; each brings its own library.
+
+    `step` is called as fetching gets on.
+    """
     if configuration.storage_type == "local":
         from trainer.local_storage import LocalStorage  # noqa: PLC0415
 
-        return LocalStorage(Path(configuration.bucket.removeprefix("file://")))
+        storage = LocalStorage(Path(configuration.bucket.removeprefix("file://")), step)
+        storage.clear(f"checkpoints/job-{configuration.job_id}")
+        return storage
     if configuration.storage_access == "presigned":
         from trainer.presigned_storage import PresignedStorage  # noqa: PLC0415
 
-        return PresignedStorage(configuration.bucket, job_url, bearer)
+        return PresignedStorage(configuration.bucket, job_url, bearer, step)
     from trainer.s3_storage import S3Storage  # noqa: PLC0415
 
     return S3Storage(
         bucket=configuration.bucket,
         endpoint=configuration.storage_endpoint,
         keys=configuration.storage_keys,
+        step=step,
     )
 
 
-def copy(reader: BinaryIO, writer: BinaryIO) -> tuple[str, int]:
+def copy(reader: BinaryIO, writer: BinaryIO, step: Step = uncounted) -> tuple[str, int]:
     """Copy all of it in pieces; return its SHA-256 and length."""
     digest, size = hashlib.sha256(), 0
     while piece := reader.read(CHUNK):
         digest.update(piece)
         writer.write(piece)
         size += len(piece)
+        step()
     return digest.hexdigest(), size
 
 

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 LONGEST_PARAM = 500
 # How soon MLflow is asked again while somebody waits for the end.
 HURRIED_PAUSE = 0.5
+# A request that takes longer is taken for one that MLflow may never answer.
+HANGS_AFTER = 5.0
 # How many refusals are told one by one; all are counted.
 MOST_REFUSALS_TOLD = 10
 # A further attempt has another one each time, which a parameter could not take.
@@ -60,7 +62,8 @@ class Tracking:
         self._outage = Outage()
         self._refused: set[str] = set()
         self._last_trouble = ""
-        self._hurried = self._overdue = self._concluded = False
+        self._hurried = self._ending = self._concluded = False
+        self._asked_at: float | None = None  # since when MLflow owes an answer
         self._thread: threading.Thread | None = None
         self._run: Run | None = None
         self.run_id: str | None = None
@@ -103,20 +106,21 @@ class Tracking:
         """Close the run as FINISHED, FAILED or KILLED, and return its id where there is one."""
         if self._thread is None:
             return self.run_id
-        self._put(Ended(status, _now()))
         with self._changed:
+            self._ending = True
+            self._put(Ended(status, _now()))
             self._hurried = True
             self._changed.notify_all()
-            self._overdue = not self._changed.wait_for(lambda: not len(self._backlog), patience)
+            told = self._changed.wait_for(lambda: not len(self._backlog), patience)
             self._hurried = False
-        if self._overdue:
+        if not told:
             log.warning("MLflow did not take all within %.0f seconds", patience)
         return self.run_id
 
     def conclude(self) -> str | None:
         """Say what MLflow lacks, if it does, and nothing more; return the run's id."""
         with self._changed:
-            waits = len(self._backlog) if self._outage.is_on or self._overdue else 0
+            waits = len(self._backlog) if self._is_late() else 0
             dropped = self._backlog.dropped
         refused = len(self._refused)
         if missed := waits + refused + dropped:
@@ -125,6 +129,13 @@ class Tracking:
             self._say("mlflow_incomplete", missed=missed, message=words.strip()[:LONGEST_MESSAGE])
         self._concluded = True
         return self.run_id
+
+    def _is_late(self) -> bool:
+        """Whether what waits now is more than what is always under way while all is well."""
+        if self._ending or self._outage.is_on:
+            return True
+        asked_at = self._asked_at
+        return asked_at is not None and time.monotonic() - asked_at > HANGS_AFTER
 
     def _take_over(self, left: list[Metrics]) -> None:
         if left:
@@ -149,13 +160,16 @@ class Tracking:
                 self._changed.wait_for(lambda: len(self._backlog))
                 batch = self._backlog.take()
             try:
-                self._tell(self._run or self._open(), batch)
+                run = self._run or self._open()  # which may take long by itself
+                self._asked_at = time.monotonic()
+                self._tell(run, batch)
             except RunGoneError as error:
                 self._begin_anew(error)
             except Exception as error:
                 self._missed(error)
             else:
                 self._told(batch)
+            self._asked_at = None
 
     def _tell(self, run: Run, batch: Batch) -> None:
         """Tell MLflow; what it refuses is narrowed down and left out."""

@@ -23,6 +23,7 @@ from trainer.metrics import tidy
 from trainer.plan import TASKS as NAMED_TASKS
 from trainer.plan import Plan
 from trainer.recorder import Recorder
+from trainer.steps import Step, uncounted
 from trainer.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -135,11 +136,16 @@ def resume(
     return _run(load_model(str(file)), given, Hooks(plan, recorder, stop, _gpu_of))
 
 
-def finish(plan: Plan) -> dict[str, float]:
-    """Do what is left of a training whose epochs are all done: strip it and validate the best."""
+def finish(plan: Plan, step: Step = uncounted) -> dict[str, float]:
+    """Do what is left of a training whose epochs are all done: strip it and validate the best.
+
+    `step` is called after each batch.
+    """
     for file in (plan.last, plan.best):
         strip_optimizer(file)
-    results = load_model(str(plan.best)).val(
+    model = load_model(str(plan.best))
+    model.add_callback("on_val_batch_end", lambda _validator: step())
+    results = model.val(
         data=str(plan.data),
         imgsz=plan.imgsz,
         batch=max(plan.batch, 1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 import re
 import threading
@@ -18,7 +17,9 @@ from typing import BinaryIO, TypeVar
 from trainer.backoff import delay
 from trainer.errors import StorageUnreachableError
 from trainer.failures import full_disks_named
+from trainer.steps import Step, uncounted
 from trainer.storage import CHUNK, refuse_other
+from trainer.unfinished import part_of, put_in_place
 
 log = logging.getLogger(__name__)
 
@@ -92,32 +93,31 @@ def bar(share: float) -> str:
     return f"[{'#' * full}{'-' * (BAR - full)}] {share:.0%}"
 
 
-def download(what: str, open_at: Open, target: Path, sha256: str | None) -> tuple[str, int]:
+def download(
+    what: str, open_at: Open, target: Path, sha256: str | None, step: Step = uncounted
+) -> tuple[str, int]:
     """Write an object to a file, going on where it broke off; return its SHA-256 and length.
+
+    `step` is called as it gets on: not for what has to come again.
 
     Raises StorageUnreachableError once too many tries brought nothing, DiskFullError and
     ObjectDamagedError; the file is then what it was before.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with full_disks_named(), part.open("wb") as writer:
-            digest, size = _Download(what, open_at, writer).whole()
-            writer.flush()
-            os.fsync(writer.fileno())
+    with full_disks_named(), part_of(target) as part:
+        digest, size = _Download(what, open_at, part, step).whole()
         refuse_other(what, digest, sha256)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        put_in_place(part, target)
     return digest, size
 
 
 class _Download:
     """One object on its way into one file."""
 
-    def __init__(self, what: str, open_at: Open, writer: BinaryIO) -> None:
+    def __init__(self, what: str, open_at: Open, writer: BinaryIO, step: Step) -> None:
         self._what, self._open_at, self._writer = what, open_at, writer
+        self._step = step
         self._digest = hashlib.sha256()
-        self._size = 0
+        self._size = self._furthest = 0
         self._etag: str | None = None
         self._pace: Pace | None = None
 
@@ -148,6 +148,9 @@ class _Download:
                 self._digest.update(piece)
                 self._size += len(piece)
                 self._pace.add(len(piece))
+                if self._size > self._furthest:
+                    self._furthest = self._size
+                    self._step()
         if opened.total is not None and self._size != opened.total:
             raise PassingError(f"{self._size} of {opened.total} bytes came")
 

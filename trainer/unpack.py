@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from trainer.errors import DatasetInvalidError
 from trainer.names import fault_of_name
+from trainer.steps import Step, uncounted
 
 CHUNK = 1024 * 1024
 # Ten times the files of the largest public detection sets; beyond, the file system suffers first.
@@ -50,8 +51,10 @@ class Limits:
     ratio_free: int = RATIO_FREE_BYTES
 
 
-def unpack(archive: Path, root: Path, limits: Limits | None = None) -> int:
+def unpack(archive: Path, root: Path, limits: Limits | None = None, step: Step = uncounted) -> int:
     """Write the archive's files under the new folder root; return how many.
+
+    `step` is called as it gets on.
 
     Raises DatasetInvalidError naming the entry; what was written until then stays for the caller
     to remove.
@@ -61,7 +64,7 @@ def unpack(archive: Path, root: Path, limits: Limits | None = None) -> int:
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = choose_entries(opened.infolist(), limits)
-            _write_all(opened, entries, root, _ceiling(archive, limits))
+            _write_all(opened, entries, root, _ceiling(archive, limits), step)
     except BROKEN as error:
         raise DatasetInvalidError(f"The data set is not a readable zip: {error}.") from error
     except OSError as error:
@@ -143,10 +146,11 @@ def _write_all(
     entries: dict[PurePosixPath, zipfile.ZipInfo],
     root: Path,
     ceiling: int,
+    step: Step,
 ) -> None:
     left = ceiling
     for place, entry in entries.items():
-        left -= _write_one(opened, entry, root / place, left)
+        left -= _write_one(opened, entry, root / place, left, step)
 
 
 def _write_one(
@@ -154,6 +158,7 @@ def _write_one(
     entry: zipfile.ZipInfo,
     target: Path,
     left: int,
+    step: Step,
 ) -> int:
     """Write one file of at most `left` bytes; return its length as it really was."""
     written = 0
@@ -166,6 +171,7 @@ def _write_one(
                     "more than a hundred times its size, or than any disk."
                 )
             writer.write(piece)
+            step()
     return written
 
 

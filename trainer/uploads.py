@@ -134,7 +134,7 @@ class Uploads:
         """Have a checkpoint sent as soon as the one before is; never waits for the storage.
 
         It is copied aside before the next one is written, or `at_once`, here, where something else
-        is about to write to it.
+        is about to write to it. One that is written over meanwhile is no offer: what waits stays.
         """
         state = _state_of(best)
         if state != self._best_state:
@@ -149,11 +149,14 @@ class Uploads:
             best_epoch=self._best_epoch,
         )
         try:
-            self._put(self._copied(offer) if at_once else offer)
+            ready = self._copied(offer) if at_once else offer
         except OSError as error:
             self._failed(epoch, error)
+        else:
+            if ready is not None:
+                self._put(ready)
 
-    def _put(self, offer: Offer | None) -> None:
+    def _put(self, offer: Offer) -> None:
         with self._changed:
             older, self._waiting = self._waiting, offer
             if self._thread is None:

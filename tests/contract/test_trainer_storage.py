@@ -19,11 +19,12 @@ from trainer.errors import (
     ObjectDamagedError,
     ObjectMissingError,
     StorageDeniedError,
+    StorageSupersededError,
     StorageUnreachableError,
 )
 from trainer.local_storage import LocalStorage
 from trainer.s3_storage import S3Storage
-from trainer.storage import Storage
+from trainer.storage import Owner, Storage
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -46,6 +47,17 @@ def test_what_is_stored_is_what_is_fetched(storage: Storage, tmp_path: Path, siz
     assert fetched == stored
     assert (stored.sha256, stored.bytes) == (hashlib.sha256(data).hexdigest(), size)
     assert storage.fetch(key("a.pt"), tmp_path / "c.pt") == stored
+
+
+def test_fetching_tells_of_each_piece_that_has_come(storage: Any, tmp_path: Path) -> None:
+    pieces: list[None] = []
+    storage._step = lambda: pieces.append(None)
+
+    storage.store(write(tmp_path / "a.pt", content(2 * MEBIBYTE + 1)), key("a.pt"))
+    assert pieces == []
+    storage.fetch(key("a.pt"), tmp_path / "b.pt")
+
+    assert len(pieces) >= 3
 
 
 def test_a_later_object_takes_the_place_of_an_earlier_one(storage: Storage, tmp_path: Path) -> None:
@@ -216,6 +228,51 @@ def test_it_reads_with_one_key_and_writes_with_another(line: CuttingProxy, tmp_p
     with pytest.raises(StorageDeniedError, match="read"):
         writes.fetch(key("one.pt"), tmp_path / "b.pt")
     assert reads.fetch(key("one.pt"), tmp_path / "b.pt").bytes == 4
+
+
+@pytest.fixture
+def best(tmp_path: Path) -> str:
+    """A key that no other test uses."""
+    return f"checkpoints/{tmp_path.name}/best.pt"
+
+
+@pytest.mark.parametrize("size", [4, 6 * MEBIBYTE], ids=["whole", "in parts"])
+def test_by_keys_an_attempt_that_was_given_up_leaves_a_later_ones_weights(
+    line: CuttingProxy, tmp_path: Path, best: str, size: int
+) -> None:
+    storage = by_keys(line, part=5 * MEBIBYTE)
+    late, later = write(tmp_path / "late.pt", content(size)), write(tmp_path / "b.pt", b"later")
+    kept = storage.store(later, best, owner=Owner("trace-9", 10))
+
+    with pytest.raises(StorageSupersededError, match="attempt 10"):
+        storage.store(late, best, owner=Owner("trace-9", 9))
+
+    assert storage.fetch(best, tmp_path / "c.pt") == kept
+
+
+def test_by_keys_weights_of_an_earlier_attempt_or_of_another_job_are_written_over(
+    line: CuttingProxy, tmp_path: Path, best: str
+) -> None:
+    storage = by_keys(line)
+    source = write(tmp_path / "a.pt", b"data")
+
+    # The same process again, a later attempt, and a job of another log whose ids began anew.
+    owners = [Owner("trace-9", 2), Owner("trace-9", 2), Owner("trace-9", 3), Owner("träce", 1)]
+    for number, owner in enumerate(owners):
+        source.write_text(f"weights {number}")
+        stored = storage.store(source, best, owner=owner)
+        assert storage.fetch(best, tmp_path / "b.pt") == stored
+
+
+def test_a_key_that_may_not_read_cannot_tell_whose_the_weights_are(
+    line: CuttingProxy, tmp_path: Path, best: str
+) -> None:
+    wrong = StorageKeys(read=("another", "key-altogether"), write=(KEY, SECRET))
+    blind = S3Storage(bucket=BUCKET, endpoint=line.url, keys=wrong)
+    source = write(tmp_path / "a.pt", b"data")
+    blind.store(source, best, owner=Owner("trace-9", 2))
+
+    assert blind.store(source, best, owner=Owner("trace-9", 1)).bytes == 4
 
 
 def test_an_attempt_gets_no_address_that_is_not_its_jobs(service: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import threading
 import traceback
 import tracemalloc
@@ -23,6 +24,7 @@ from tests.processes import ServiceProcess
 from tests.s3 import KEY, SECRET
 from tests.storages import BUCKET, KEYS, MEBIBYTE, by_addresses, by_keys, content, key, write
 from trainer import presigned_storage
+from trainer.answers import Answer, Delivered, TryAgain
 from trainer.bearer import Bearer
 from trainer.errors import (
     ObjectDamagedError,
@@ -373,6 +375,35 @@ def test_who_trains_for_a_job_that_is_over_leaves_its_results_alone(
     with pytest.raises(StorageDeniedError, match="may not write"):
         storage.store(source, f"checkpoints/job-{job['id']}/best.pt")
     storage.store(source, f"checkpoints/job-{job['id']}/attempt-1/last.pt")
+
+
+def test_a_token_whose_renewal_fails_in_passing_is_renewed_later(
+    service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = by_addresses(service, token="expired")
+    troubles = [TryAgain(why="HTTP 503")]
+
+    def renew(bearer: Bearer, _used: str) -> Answer:
+        if troubles:
+            return troubles.pop()
+        bearer.take(service.token)
+        return Delivered(directive="continue", token=service.token)
+
+    monkeypatch.setattr(Bearer, "renew", renew)
+
+    assert storage.store(write(tmp_path / "a.pt", b"data"), key("renewed.pt")).bytes == 4
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+def test_only_the_service_itself_refuses_to_sign(status: int) -> None:
+    page, refusal = requests.Response(), requests.Response()
+    page.status_code = refusal.status_code = status
+    page.raw, refusal.raw = io.BytesIO(b'{"message": "no route"}'), io.BytesIO(b'{"code": "x"}')
+
+    with pytest.raises(PassingError, match="not the service"):
+        presigned_storage._read(page, "a.pt")
+    with pytest.raises(StorageDeniedError):
+        presigned_storage._read(refusal, "a.pt")
 
 
 def test_the_service_signs_reading_with_one_key_and_writing_with_another(

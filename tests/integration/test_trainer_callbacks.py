@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.callback_server import CallbackServer, until
+from tests.callback_server import ENVELOPE, CallbackServer, until
 from trainer import backoff, sender
 from trainer.callbacks import Callbacks
 
@@ -162,6 +162,26 @@ async def test_a_directive_is_heard(
     await until(lambda: trainer.heard == [directive])
 
 
+async def test_who_waits_for_what_was_said_has_heard_the_answer_to_it(
+    server: CallbackServer,
+) -> None:
+    flushed: list[bool] = []
+    callbacks = Callbacks(
+        base_url=server.url,
+        job_id=server.job_id,
+        trace_id=server.trace_id,
+        token=FIRST_TOKEN,
+        hear=lambda _directive: flushed.append(callbacks.flush(0)),
+    )
+    server.directive = "stop"
+
+    callbacks.event("phase_started", phase="upload")
+
+    await until(lambda: flushed)
+    assert flushed == [False]
+    callbacks.close()
+
+
 async def test_one_bad_callback_in_a_batch_costs_only_itself(
     server: CallbackServer, trainer: Trainer
 ) -> None:
@@ -240,6 +260,33 @@ async def test_whatever_breaks_while_sending_is_no_proof_that_it_arrived(
 
     await until(lambda: epochs(server) == [1, 2, 3])
     assert failures == []
+
+
+async def test_a_failure_of_our_own_loses_nothing_of_what_was_said(
+    server: CallbackServer, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: dict[str, list[Exception]] = {
+        "_request": [MemoryError()],
+        "read_answer": [RecursionError(), RecursionError()],
+    }
+
+    def failing(name: str) -> Callable[..., Any]:
+        works = getattr(sender, name)
+
+        def fail(*args: Any) -> Any:
+            if failures[name]:
+                raise failures[name].pop()
+            return works(*args)
+
+        return fail
+
+    for name in failures:
+        monkeypatch.setattr(sender, name, failing(name))
+    trainer.say_epochs(1, 2, 3)
+
+    assert await to_thread(trainer.callbacks.done, {"status": "succeeded"}, patience=20)
+    assert epochs(server) == [1, 2, 3]
+    assert not any(failures.values())
 
 
 async def test_a_token_that_has_expired_as_soon_as_it_is_renewed_is_not_hammered_with(
@@ -374,6 +421,66 @@ async def test_the_last_word_comes_after_all_others_and_is_waited_for(
 
     assert server.records[-1]["kind"] == "done"
     assert len(server.records) == 121
+
+
+@pytest.mark.parametrize(
+    ("word", "bare"),
+    [
+        ({"status": "succeeded", "metrics": {"loss": 0.5}}, {"status": "succeeded"}),
+        (
+            {
+                "status": "failed",
+                "mlflow_run_id": "run",
+                "artifacts": [{"name": "half.pt", "uri": "s3://b/half.pt"}],
+                "error": {"code": "oom", "message": "too little", "retryable": False},
+            },
+            {
+                "status": "failed",
+                "error": {"code": "oom", "message": "too little", "retryable": False},
+            },
+        ),
+    ],
+    ids=["succeeded", "failed"],
+)
+async def test_a_last_word_that_is_refused_is_said_again_with_its_verdict_only(
+    server: CallbackServer, trainer: Trainer, word: dict[str, Any], bare: dict[str, Any]
+) -> None:
+    server.refuses = lambda body: not body.keys().isdisjoint(word.keys() - bare.keys())
+    trainer.say_epochs(1, 2)
+
+    assert await to_thread(trainer.callbacks.done, word, patience=20)
+
+    *_, dropped, reduced, last = server.records
+    assert (dropped["data"]["kind"], dropped["data"]["seqs"]) == ("done", [[3, 3]])
+    assert reduced["type"] == "done_reduced"
+    told = {name: value for name, value in last.items() if name not in ENVELOPE}
+    assert told == {"kind": "done", **bare}
+
+
+async def test_a_verdict_that_is_refused_is_not_said_for_ever(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    server.refuses = lambda body: body["kind"] == "done"
+
+    assert not await to_thread(trainer.callbacks.done, {"status": "succeeded"}, patience=20)
+
+    await until(lambda: server.events("callbacks_dropped"))
+    assert server.requests.count("done") == 1
+
+
+async def test_a_last_word_is_kept_within_what_the_service_takes_and_says_so(
+    server: CallbackServer, trainer: Trainer
+) -> None:
+    metrics = {f"metric_{number}": 0.5 for number in range(1001)}
+
+    assert await to_thread(
+        trainer.callbacks.done, {"status": "succeeded", "metrics": metrics}, patience=20
+    )
+
+    reduced, last = server.records
+    assert reduced["data"]["left_out"] == {"metrics": 1}
+    assert len(last["metrics"]) == 1000
+    assert server.requests.count("done") <= 1
 
 
 async def test_a_last_word_that_nobody_takes_is_given_up_in_time(

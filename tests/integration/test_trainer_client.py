@@ -172,6 +172,33 @@ async def test_an_exception_is_a_failure_with_its_code_and_evidence_and_goes_on(
     assert done["artifacts"] == [{"name": "half.pt", "uri": "s3://bucket/half.pt"}]
 
 
+async def test_a_result_with_more_than_the_service_takes_is_still_a_success(
+    server: CallbackServer,
+) -> None:
+    def training(run: Run) -> None:
+        run.artifact("model.pt", "s3://bucket/model.pt", sha256="not one")
+        run.succeed({f"loss of class {number}": 0.5 for number in range(1200)})
+
+    await report(training)
+
+    assert server.done is not None
+    assert (server.done["status"], len(server.done["metrics"])) == ("succeeded", 1000)
+    assert server.done["artifacts"] == [{"name": "model.pt", "uri": "s3://bucket/model.pt"}]
+    (reduced,) = server.events("done_reduced")
+    assert reduced["left_out"] == {"metrics": 200, "facts": 1}
+
+
+async def test_a_fact_that_json_cannot_say_fails_where_it_is_named(server: CallbackServer) -> None:
+    def script() -> None:
+        with pytest.raises(TypeError), epochlog_run() as run:
+            run.artifact("model.pt", "s3://bucket/model.pt", made_by=object())
+
+    await to_thread(script)
+
+    assert server.done is not None
+    assert (server.done["status"], server.done["error"]["code"]) == ("failed", "error")
+
+
 async def test_a_cancel_ends_the_script_where_it_looks(server: CallbackServer) -> None:
     reached: list[str] = []
     server.directive = "cancel"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import zipfile
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from tests.callback_server import CallbackServer, until
 from trainer import last_word
 from trainer.callbacks import Callbacks
 from trainer.configuration import Configuration, read_configuration
-from trainer.outcomes import Left, Succeeded
+from trainer.local_storage import LocalStorage
+from trainer.outcomes import Failed, Left, Outcome, Succeeded
+from trainer.plan import Plan
 from trainer.progress import Heart
 from trainer.results import Results
 from trainer.run import Attempt, run
@@ -174,6 +177,44 @@ async def test_who_is_told_to_end_does_not_wait_for_what_earlier_attempts_left(
 
     later.close()
     assert server.of_kind("event") == []
+
+
+@pytest.mark.parametrize("ended", [Failed("oom", "", True), Left()], ids=["failed", "left"])
+async def test_what_was_given_up_hears_of_it_before_it_writes_in_the_jobs_name(
+    server: CallbackServer, attempt: Attempt, tmp_path: Path, ended: Outcome
+) -> None:
+    trained(attempt, tmp_path)
+    server.directive = "stop"
+    attempt.callbacks.event("phase_started", phase="upload")
+
+    assert await to_thread(attempt._rescued, ended) is ended
+
+    assert attempt.stop.abandoned
+    assert not (tmp_path / "bucket").exists()
+
+
+async def test_weights_are_rescued_also_where_nobody_can_be_asked(
+    server: CallbackServer, attempt: Attempt, tmp_path: Path
+) -> None:
+    trained(attempt, tmp_path)
+    await server.stop()
+    attempt.callbacks.event("phase_started", phase="upload")
+
+    rescued = await to_thread(attempt._rescued, Failed("oom", "", True))
+
+    assert [one["name"] for one in rescued.artifacts] == ["last.pt"]
+
+
+def trained(attempt: Attempt, folder: Path) -> None:
+    """Lay what a training has written by its end."""
+    plan = Plan(
+        model="m", data=folder, epochs=1, imgsz=32, batch=1, params={}, folder=folder / "run"
+    )
+    plan.last.parent.mkdir(parents=True)
+    with zipfile.ZipFile(plan.last, "w") as archive:  # as torch writes it
+        archive.writestr("data.pkl", "weights")
+    storage = LocalStorage(folder / "bucket")
+    attempt.results.begin(storage, attempt._uploads(storage), plan)
 
 
 async def test_an_attempt_without_a_place_to_work_in_says_so(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.callback_server import CallbackServer
 from trainer import backoff
+from trainer.answers import Answer, TryAgain
 from trainer.bearer import Bearer
 from trainer.past import Past, Question
 
@@ -55,6 +56,30 @@ async def test_a_service_in_trouble_is_asked_again(server: CallbackServer) -> No
 
     assert await ask(server) is not None
     assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("trouble", [302, 401, 404, 405, 410])
+async def test_a_page_that_is_not_the_services_says_nothing_of_the_past(
+    server: CallbackServer, trouble: int
+) -> None:
+    server.troubles.extend([trouble] * 2)  # as of a proxy that has no service behind it
+
+    assert await ask(server) is not None
+    assert server.requests == ["resume"] * 3
+
+
+async def test_a_renewal_that_fails_in_passing_is_tried_again(
+    server: CallbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.exchange = "second-token"
+    renew, failures = Bearer.renew, [TryAgain(why="HTTP 503")]
+
+    def renewed(bearer: Bearer, used: str) -> Answer:
+        return failures.pop() if failures else renew(bearer, used)
+
+    monkeypatch.setattr(Bearer, "renew", renewed)
+
+    assert await ask(server, token="expired") is not None
 
 
 async def test_an_expired_token_is_renewed(server: CallbackServer) -> None:

@@ -148,7 +148,7 @@ async def test_a_kill_while_its_data_base_is_made_leaves_no_half_of_one(tmp_path
     folder = Path(__file__).parents[2]
 
     def has_some_tables() -> bool:
-        return any(tables_of(file) > 5 for file in tmp_path.iterdir())
+        return any(tables_of(file) > 5 for file in tmp_path.rglob("*"))
 
     first = await asyncio.create_subprocess_exec(*command, cwd=folder)
     await eventually(has_some_tables, within=SLOW)
@@ -158,6 +158,11 @@ async def test_a_kill_while_its_data_base_is_made_leaves_no_half_of_one(tmp_path
     second = await asyncio.create_subprocess_exec(*command, cwd=folder)
 
     assert await asyncio.wait_for(second.wait(), SLOW) == 0
+    assert left_beside(database) == []
+
+
+def left_beside(file: Path) -> list[Path]:
+    return list(file.parent.glob(f".{file.name}.*"))
 
 
 def tables_of(database: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import backlog
+from tests.mlflow import Heard
+from trainer import backlog, tracking
 from trainer.backlog import Artifact, Backlog, Ended, Metrics, Params, smaller, spoken
 from trainer.checkpoint import results_table
 from trainer.curves import draw, panels, read_table
@@ -17,7 +20,9 @@ from trainer.mlflow_run import tags_of
 from trainer.outage import Outage, Over
 from trainer.refusals import UnusableError, is_refusal, why
 from trainer.untold import Untold
+from trainer.uploads import OutOfTimeError, patiently
 
+FOREVER = 30.0
 BEST = Artifact(Path("best.pt"))
 
 
@@ -290,6 +295,99 @@ def test_what_cannot_be_drawn_is_said_and_nothing_else(tmp_path: Path, text: str
         draw(table, tmp_path / "results.png")
     with pytest.raises(UnusableError):
         draw(tmp_path / "none.csv", tmp_path / "results.png")
+
+
+class Hanging:
+    """A run in an MLflow that takes a request and does not answer."""
+
+    id = "run"
+    params: Mapping[str, str] = {}
+
+    def __init__(self) -> None:
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def write(self, _batch: backlog.Batch) -> None:
+        self.asked.set()
+        assert self.answers.wait(FOREVER)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    run = Hanging()
+    monkeypatch.setattr(tracking, "open_run", lambda **_: (run, False))
+    yield run
+    run.answers.set()
+
+
+def started(heard: Heard) -> tracking.Tracking:
+    track = tracking.Tracking(uri="http://mlflow", run_name="job-1", tags={}, say=heard)
+    track.start({"batch": 4})
+    return track
+
+
+def test_a_signal_that_cuts_the_wait_for_mlflow_says_what_is_lacking(hanging: Hanging) -> None:
+    heard = Heard()
+    track = started(heard)
+    assert hanging.asked.wait(FOREVER)
+    track.epoch(1, {"mAP50": 0.1})
+
+    def left() -> float:
+        return FOREVER if len(track._backlog) < 3 else 0.0  # a signal, once it is ending
+
+    with pytest.raises(OutOfTimeError):
+        patiently(lambda: track.finish("FINISHED", FOREVER), left)
+    track.conclude()
+
+    assert heard.of("mlflow_incomplete")[0]["missed"] == 3
+
+
+@pytest.mark.parametrize(("after", "told"), [(0.0, 2), (FOREVER, 0)], ids=["long", "just now"])
+def test_who_is_told_to_end_says_what_waits_for_an_mlflow_that_hangs(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch, after: float, told: int
+) -> None:
+    monkeypatch.setattr(tracking, "HANGS_AFTER", after)
+    heard = Heard()
+    track = started(heard)
+    assert hanging.asked.wait(FOREVER)
+    track.epoch(1, {"mAP50": 0.1})
+
+    track.conclude()
+
+    assert sum(one["missed"] for one in heard.of("mlflow_incomplete")) == told
+
+
+def test_an_mlflow_that_is_still_being_opened_is_not_taken_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opening, opened, run = threading.Event(), threading.Event(), Hanging()
+
+    def slowly(**_: object) -> tuple[Hanging, bool]:
+        opening.set()
+        assert opened.wait(FOREVER)
+        return run, False
+
+    monkeypatch.setattr(tracking, "open_run", slowly)
+    monkeypatch.setattr(tracking, "HANGS_AFTER", 0.0)
+    heard = Heard()
+    track = started(heard)
+    assert opening.wait(FOREVER)
+
+    track.conclude()
+
+    assert heard.kinds == []
+    run.answers.set()
+    opened.set()
+
+
+def test_an_mlflow_that_took_all_lacks_nothing(hanging: Hanging) -> None:
+    heard = Heard()
+    track = started(heard)
+    hanging.answers.set()
+
+    track.finish("FINISHED", FOREVER)
+    track.conclude()
+
+    assert heard.kinds == ["tracking_started"]
 
 
 def test_a_checkpoint_brings_the_table_of_its_epochs_back() -> None:

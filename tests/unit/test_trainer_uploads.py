@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 import threading
 import time
 import zipfile
@@ -16,7 +17,7 @@ from trainer.errors import Interrupted, StorageDeniedError, StorageUnreachableEr
 from trainer.local_storage import LocalStorage
 from trainer.plan import Plan
 from trainer.results import Results
-from trainer.storage import Stored
+from trainer.storage import Owner, Stored
 from trainer.uploads import Best, OutOfTimeError, Uploads, patiently, until
 
 FOREVER = 30.0
@@ -34,7 +35,7 @@ class Gate(LocalStorage):
         self.refused = ""  # how a key ends that cannot be written
         self.keys: list[str] = []
 
-    def store(self, source: Path, key: str) -> Stored:
+    def store(self, source: Path, key: str, *, owner: Owner | None = None) -> Stored:
         self.entered.set()
         assert self.open.wait(FOREVER)
         if self.refused and key.endswith(self.refused):
@@ -42,7 +43,7 @@ class Gate(LocalStorage):
         if self.failures:
             raise self.failures.pop(0)
         self.keys.append(key)
-        return super().store(source, key)
+        return super().store(source, key, owner=owner)
 
 
 def weights(epoch: int) -> str:
@@ -162,6 +163,32 @@ def test_the_last_checkpoint_is_copied_before_the_training_goes_on(training: Tra
     newest = training.saved()[-1]
     assert training.content(newest["uri"]) == weights(2)
     assert training.content(newest["best"]["uri"]) == weights(2)
+    assert list(training.aside.iterdir()) == []
+
+
+def test_a_copy_that_is_written_over_does_not_push_out_what_waits(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.storage.open.clear()
+    training.epoch(1, settle=False)
+    assert training.storage.entered.wait(FOREVER)
+    training.last.write_text(weights(2))
+    training.uploads.offer(2, training.last, training.best, at_once=True)
+    training.last.write_text(weights(3))
+    copyfile = shutil.copyfile
+
+    def interrupted(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        source.write_text("written over while it was copied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", interrupted)
+        training.uploads.offer(3, training.last, training.best, at_once=True)
+    training.storage.open.set()
+    training.settle()
+
+    assert [data["epoch"] for data in training.saved()] == [1, 2]
+    assert training.content(training.saved()[-1]["uri"]) == weights(2)
     assert list(training.aside.iterdir()) == []
 
 
@@ -308,6 +335,18 @@ def test_a_complete_training_waits_for_storage_that_is_away(
     training.storage.failures = [StorageUnreachableError()]
     with pytest.raises(StorageUnreachableError):
         results.store(left(FOREVER))
+
+
+def test_an_attempt_that_is_given_up_writes_no_more_under_the_jobs_names(
+    training: Training, results: Results
+) -> None:
+    results._given_up = lambda: "job/best.pt" in training.storage.keys
+
+    with pytest.raises(Interrupted):
+        results.store(left(FOREVER))
+    assert results.rescue(left(FOREVER)) == []
+
+    assert training.storage.keys == ["job/best.pt"]
 
 
 def test_weights_that_were_only_half_written_are_not_rescued(

@@ -17,3 +17,8 @@ def test_a_resumed_one_says_from_where() -> None:
 
 def test_an_event_without_a_device_is_told_by_its_name() -> None:
     assert trainer_title("training_started", {}) == "The trainer says: training_started"
+
+
+def test_a_last_word_that_was_cut_down_says_why() -> None:
+    assert trainer_title("done_reduced", {}) == "The trainer's last word was cut down"
+    assert trainer_detail("done_reduced", {"message": "It was refused."}) == "It was refused."
