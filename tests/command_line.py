@@ -12,6 +12,9 @@ from typing import Any
 
 import orjson
 
+NOT_OURS = ("EPOCHLOG_", "COLUMNS")
+"""Whoever runs the tests may have settings, and a terminal of any width."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -39,7 +42,7 @@ async def started(
     *words: str, environ: dict[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a command and end it with the block at the latest."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("EPOCHLOG_")}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service", *words),
         env={**ours, **environ},

@@ -26,10 +26,14 @@ Environ = dict[str, str]
 @pytest.fixture
 def environ(shared_api: Api, tmp_path: Path) -> Environ:
     """What a person's shell holds who talks to a service elsewhere."""
+    return shell(shared_api, tmp_path)
+
+
+def shell(api: Api, folder: Path) -> Environ:
     return {
-        "EPOCHLOG_PUBLIC_URL": shared_api.service.url,
-        "EPOCHLOG_API_TOKEN": shared_api.service.api_token,
-        "EPOCHLOG_STATE_DIR": str(tmp_path / "state"),
+        "EPOCHLOG_PUBLIC_URL": api.service.url,
+        "EPOCHLOG_API_TOKEN": api.service.api_token,
+        "EPOCHLOG_STATE_DIR": str(folder / "other"),
     }
 
 
@@ -147,11 +151,12 @@ async def test_a_moment_is_seen_as_it_was_recorded_or_as_it_was(
     assert ran[6].failed_with("needs a time", code=2)
 
 
-async def test_the_fleet_is_shown_now_and_then(shared_api: Api, environ: Environ) -> None:
-    job = await shared_api.create_job(model_name="a-model-of-its-own", epochs=7)
-    before = (await shared_api.events(job))[-1]["position"]
-    await shared_api.call_back(job, "heartbeat", {"epoch": 2})
-    running = (await shared_api.events(job))[-1]["position"]
+async def test_the_fleet_is_shown_now_and_then(api: Api, tmp_path: Path) -> None:
+    environ = shell(api, tmp_path)
+    job = await api.create_job(model_name="a-model-of-its-own", epochs=7)
+    before = (await api.events(job))[-1]["position"]
+    await api.call_back(job, "heartbeat", {"epoch": 2})
+    running = (await api.events(job))[-1]["position"]
 
     then, past, empty, diff, nothing, back = await asyncio.gather(
         epochlog("fleet", "--as-of", str(running), environ=environ),
@@ -167,7 +172,7 @@ async def test_the_fleet_is_shown_now_and_then(shared_api: Api, environ: Environ
     assert "running" in line
     assert "2/7" in line
     assert f"position {running}" in then.out
-    shown = (await shared_api.get("/v1/fleet", as_of=before)).json
+    shown = (await api.get("/v1/fleet", as_of=before)).json
     assert (past.json, past.json["jobs"][0]["status"]) == (shown, "pending")
     assert "There was no job yet." in empty.out
     change = next(line for line in diff.out.splitlines() if line.split()[:1] == [str(job["id"])])
@@ -183,11 +188,7 @@ async def is_queued(api: Api, job: Any) -> bool:
 
 
 async def test_the_fleet_of_now_is_what_the_api_answers(api: Api, tmp_path: Path) -> None:
-    environ = {
-        "EPOCHLOG_PUBLIC_URL": api.service.url,
-        "EPOCHLOG_API_TOKEN": api.service.api_token,
-        "EPOCHLOG_STATE_DIR": str(tmp_path / "other"),
-    }
+    environ = shell(api, tmp_path)
     job = await api.create_job()
     await eventually(lambda: is_queued(api, job))
 

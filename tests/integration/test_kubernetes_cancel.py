@@ -24,8 +24,8 @@ from tests.polling import eventually
 def _impatient(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
     cluster.watches.bookmark_every = 0.2
     monkeypatch.setattr(cluster_watch, "LONGEST_WAIT", 0.6)
-    monkeypatch.setattr(cluster_client, "CALL", aiohttp.ClientTimeout(total=2, sock_read=1))
-    monkeypatch.setattr(cluster_client, "STREAM", aiohttp.ClientTimeout(sock_read=1))
+    monkeypatch.setattr(cluster_client, "CALL", aiohttp.ClientTimeout(total=4, sock_read=3))
+    monkeypatch.setattr(cluster_client, "STREAM", aiohttp.ClientTimeout(sock_read=3))
 
 
 @pytest_asyncio.fixture

@@ -54,19 +54,11 @@ def test_a_failure_counts_unless_the_machine_stood_still_meanwhile(tmp_path: Pat
     (tmp_path / "conftest.py").write_text(WATCHED)
     (tmp_path / "test_cases.py").write_text(CASES)
 
+    options = ("-q", "-rAR", "-o", "asyncio_default_fixture_loop_scope=function")
+    # A folder of its own: a pytest that starts shuts the common one to the database's user.
+    folders = ("-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}", str(tmp_path))
     run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-rAR",
-            "-o",
-            "asyncio_default_fixture_loop_scope=function",
-            "-p",
-            "no:cacheprovider",
-            str(tmp_path),
-        ],
+        [sys.executable, "-m", "pytest", *options, *folders],
         cwd=tmp_path,
         capture_output=True,
         text=True,
