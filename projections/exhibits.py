@@ -100,8 +100,7 @@ def _place(record: Record, state: JobState) -> str:
     if record.attempt != state.attempt:
         return ""
     progress = state.attempt_progress
-    began = progress.epoch > 0 or progress.batch is not None
-    return f" at {where(progress)}" if began else " before its first epoch"
+    return f" at {where(progress)}" if progress.epoch else " before its first epoch was complete"
 
 
 def _stall(last: Record, place: str, at: datetime, heard: int | None) -> Exhibit:

@@ -152,7 +152,8 @@ def test_the_traceback_of_a_failed_attempt_says_where_it_was() -> None:
 @pytest.mark.parametrize(
     ("beat", "where"),
     [
-        (Heartbeat(), " before its first epoch"),
+        (Heartbeat(), " before its first epoch was complete"),
+        (Heartbeat(epoch=0, batch=5), " before its first epoch was complete"),
         (Heartbeat(epoch=3), " at the end of epoch 3"),
         (Heartbeat(epoch=3, batch=0), " at epoch 3, batch 0"),
     ],
@@ -175,7 +176,7 @@ def test_a_garbled_traceback_is_no_obstacle() -> None:
 
     (exhibit,) = job.explained().evidence
     assert (exhibit.why, exhibit.lines) == (
-        "Attempt 1 failed before its first epoch: no exception",
+        "Attempt 1 failed before its first epoch was complete: no exception",
         ["x"],
     )
 
