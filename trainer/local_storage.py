@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from trainer.failures import full_disks_named
 from trainer.steps import Step, uncounted
 from trainer.storage import Owner, Stored, copy, refuse_other
 from trainer.unfinished import clear_parts, part_of, put_in_place
+
+REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class LocalStorage:
@@ -75,5 +78,8 @@ def _denials(path: Path) -> Iterator[None]:
     try:
         with full_disks_named():
             yield
-    except PermissionError as error:
-        raise StorageDeniedError(f"The storage refused access to {path}.") from error
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        words = f"The storage refused access to {path}: {error.strerror}."
+        raise StorageDeniedError(words) from error

@@ -29,6 +29,8 @@ from trainer.transfer import (
 )
 
 TIMEOUT = (5, 30)
+COMPLETE_TIMEOUT = (5, 300)
+"""Seconds for a store to make one object of its parts: for large ones, S3 takes minutes."""
 AT_ONCE = 4
 PASSING = frozenset({408, 425, 429})
 # What stores answer to an address that has expired, and to one that was never good.
@@ -127,7 +129,7 @@ class PresignedStorage:
                     f"{self._url}/{call}",
                     json=body,
                     auth=self._bearer,
-                    timeout=TIMEOUT,
+                    timeout=COMPLETE_TIMEOUT if call == "complete" else TIMEOUT,
                     allow_redirects=False,
                 )
             except requests.RequestException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,18 @@ def test_a_store_whose_disk_is_full_keeps_what_it_had(small_disk: Path, tmp_path
 
     assert (tmp_path / "b.pt").read_bytes() == b"old"
     assert [file.name for file in (small_disk / "buckets" / BUCKET).iterdir()] == ["same.pt"]
+
+
+def test_a_folder_that_only_reads_refuses_as_a_store_does(small_disk: Path, tmp_path: Path) -> None:
+    storage = LocalStorage(small_disk)
+    storage.store(write(tmp_path / "old.pt", b"old"), "same.pt")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+    with pytest.raises(StorageDeniedError, match=r"same\.pt: Read-only"):
+        storage.store(write(tmp_path / "new.pt", b"new"), "same.pt")
+
+    storage.fetch("same.pt", tmp_path / "b.pt")
+    assert (tmp_path / "b.pt").read_bytes() == b"old"
 
 
 def test_a_line_that_is_cut_goes_on_where_it_broke(

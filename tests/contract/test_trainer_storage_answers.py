@@ -14,6 +14,7 @@ from urllib3.exceptions import SSLError
 
 from tests.cutting_proxy import CuttingProxy
 from tests.storages import BUCKET, KEYS, MEBIBYTE, by_addresses, by_keys, content, key, write
+from trainer import presigned_storage
 from trainer.bearer import Bearer
 from trainer.errors import StorageDeniedError
 from trainer.presigned_storage import PresignedStorage
@@ -29,6 +30,8 @@ class Answering(BaseHTTPRequestHandler):
     """A store that cuts each first answer, and a service that signs and renews when it likes."""
 
     cuts: ClassVar[int] = 0
+    completing: ClassVar[float] = 0.0
+    """For how many seconds it makes one object of the parts."""
     renewals: ClassVar[list[tuple[int, dict[str, Any]]]] = []
     asked: ClassVar[list[str]] = []
 
@@ -55,8 +58,20 @@ class Answering(BaseHTTPRequestHandler):
             self._tell(*self.renewals.pop(0))
         elif self.headers["Authorization"] == "Bearer old":
             self._tell(401, {"code": "token_expired", "detail": "The token has expired."})
+        elif self.path.endswith("/storage/put"):
+            parts = [{"number": 1, "url": f"http://{self.headers['Host']}/part"}]
+            self._tell(200, {"upload_id": "an upload", "part_bytes": len(DATA), "parts": parts})
         else:
+            if self.path.endswith("/storage/complete"):
+                threading.Event().wait(self.completing)
             self._tell(200, {"url": f"http://{self.headers['Host']}/object", "headers": {}})
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("ETag", '"an etag"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _tell(self, status: int, body: dict[str, Any]) -> None:
         said = json.dumps(body).encode()
@@ -72,6 +87,7 @@ class Answering(BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     Answering.cuts, Answering.renewals, Answering.asked = 0, [], []
+    Answering.completing = 0.0
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -111,6 +127,17 @@ def test_a_token_that_cannot_be_renewed_now_is_renewed_later(url: str, tmp_path:
         *("get", "renew"),
         *("get", "renew", "get"),
     ]
+
+
+def test_a_store_that_takes_its_time_to_join_the_parts_is_waited_for(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presigned_storage, "TIMEOUT", (5, 1))
+    Answering.completing = 2.5
+
+    signed_by(url, "new").store(write(tmp_path / "a.pt", DATA), "a.pt")
+
+    assert [path.rpartition("/")[2] for path in Answering.asked] == ["put", "complete"]
 
 
 def test_a_token_that_is_refused_is_a_refusal(url: str, tmp_path: Path) -> None:
