@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -98,7 +98,9 @@ class S3Storage:
         @contextmanager
         def open_at(start: int, etag: str | None) -> Iterator[Opened]:
             with self._explained("read", uri):
-                yield self._opened(key, start, etag)
+                answer = self._answer(key, start, etag)
+                with closing(answer["Body"]):  # of a line that was cut, too
+                    yield _opened(answer)
 
         digest, size = download(uri, open_at, target, sha256, self._step)
         return Stored(uri, digest, size)
@@ -150,22 +152,15 @@ class S3Storage:
                 f"{uri} is of attempt {attempt}, which came after this one; it stays as it is."
             )
 
-    def _opened(self, key: str, start: int, etag: str | None) -> Opened:
+    def _answer(self, key: str, start: int, etag: str | None) -> Any:
         """Ask for the object from an offset on; for all of it where it is another one now."""
         asked = {"Range": f"bytes={start}-", "IfMatch": etag} if start and etag else {}
         try:
-            answer = self._reading.get_object(Bucket=self._bucket, Key=key, **asked)
+            return self._reading.get_object(Bucket=self._bucket, Key=key, **asked)
         except ClientError as error:
             if not asked or _code(error) not in CHANGED:
                 raise
-            answer = self._reading.get_object(Bucket=self._bucket, Key=key)
-        start = offset_in(answer.get("ContentRange"))
-        return Opened(
-            pieces=answer["Body"].iter_chunks(CHUNK),
-            start=start,
-            total=start + int(answer["ContentLength"]),
-            etag=answer.get("ETag"),
-        )
+            return self._reading.get_object(Bucket=self._bucket, Key=key)
 
     @contextmanager
     def _explained(self, done: str, uri: str) -> Iterator[None]:
@@ -183,6 +178,16 @@ class S3Storage:
             _explain_failed(error, done, uri)
         except BROKEN_LINE as error:
             raise PassingError(f"{type(error).__name__}: {error}") from error
+
+
+def _opened(answer: Any) -> Opened:
+    start = offset_in(answer.get("ContentRange"))
+    return Opened(
+        pieces=answer["Body"].iter_chunks(CHUNK),
+        start=start,
+        total=start + int(answer["ContentLength"]),
+        etag=answer.get("ETag"),
+    )
 
 
 def _client(
