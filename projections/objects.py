@@ -89,15 +89,12 @@ def owner_of(object_: Object) -> str:
 
 def is_orphaning(object_: Object) -> bool:
     """Return whether the object's deletion is to leave what it owns."""
-    finalizers = part(object_, "metadata").get("finalizers")
-    return isinstance(finalizers, list) and "orphan" in finalizers
+    return _is_held_by(object_, "orphan")
 
 
 def takes_its_pods_along(object_: Object) -> bool:
     """Return whether the object's deletion begins with what it owns; one that is held may not."""
-    finalizers = part(object_, "metadata").get("finalizers")
-    foreground = isinstance(finalizers, list) and "foregroundDeletion" in finalizers
-    return is_deleting(object_) and foreground
+    return is_deleting(object_) and _is_held_by(object_, "foregroundDeletion")
 
 
 def is_orphan(object_: Object) -> bool:
@@ -121,3 +118,8 @@ def newest(objects: Sequence[Object]) -> Object | None:
         for place, one in enumerate(objects)
     ]
     return objects[max(made)[1]] if made else None
+
+
+def _is_held_by(object_: Object, finalizer: str) -> bool:
+    finalizers = part(object_, "metadata").get("finalizers")
+    return isinstance(finalizers, list) and finalizer in finalizers

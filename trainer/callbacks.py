@@ -70,7 +70,7 @@ class Callbacks:
             log.warning("the last word holds more than the service takes: %s", word["left_out"])
             message = "The last word held more than the service takes; the rest was left out."
             self.event("done_reduced", message=message, left_out=word["left_out"])
-        self.say(("done", word, False))
+        self._outbox.put(("done", word, False))
         self._sender.conclude()
         self._outbox.wait_until_empty(patience)
         return self._sender.done_delivered

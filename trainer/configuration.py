@@ -16,8 +16,8 @@ from trainer.stop import GRACE_SECONDS
 
 STORAGE_TYPES = ("local", "s3", "r2")
 STORAGE_ACCESSES = ("keys", "presigned")
-# It stands in every log line, so it must not be able to look like another line or record.
 BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[\x21-\x7e]+")
+# It stands in every log line, so it must not be able to look like another line or record.
 TRACE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SMALLEST_IMAGE = 32  # the coarsest stride of the YOLO family
 AUTO_BATCH = -1  # ultralytics then measures the GPU itself

@@ -53,8 +53,11 @@ PASSING = frozenset(
 )
 # While it reads an object, botocore lets some of urllib3's own errors through.
 BROKEN_LINE = (
-    *(BotoCoreError, ResponseStreamingError, HTTPError),
-    *(ConnectionError, TimeoutError),
+    BotoCoreError,
+    ResponseStreamingError,
+    HTTPError,
+    ConnectionError,
+    TimeoutError,
 )
 # Of clocks that differ, some stores tell in words only.
 CLOCK = re.compile("RequestTimeTooSkewed|RequestExpired|request time", re.IGNORECASE)
