@@ -26,9 +26,9 @@ from service.compaction import Compaction
 from service.identifiers import new_event_id
 from service.instance import Instance
 from service.logs import configure_logs
-from service.object_store import open_store
 from service.serving import serving
 from service.settings import Settings
+from service.storage_url import open_store
 
 DAY = 86_400.0
 START = datetime(2026, 1, 1, tzinfo=UTC)

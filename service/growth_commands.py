@@ -15,7 +15,7 @@ from service.archiving import check_archive
 from service.compaction import Compacted, Compaction
 from service.figures import moment, size
 from service.logs import configure_logs
-from service.object_store import ObjectStoreError, open_store
+from service.object_store import ObjectStoreError
 from service.opening import database_url
 from service.page import print_json, print_page
 from service.postgres import Database
@@ -24,6 +24,7 @@ from service.restoring import Restoration
 from service.running import DONE, CommandError
 from service.settings import Settings
 from service.state_folder import StateFolder
+from service.storage_url import open_store
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)")

@@ -34,12 +34,13 @@ from service.instance import Instance, policy_of
 from service.lease import Candidate, holder_of
 from service.local import LocalExecutor
 from service.metrics import Metrics
-from service.object_store import AccessKeys, open_store
+from service.object_store import AccessKeys
 from service.postgres import Database, migrate
 from service.rebuilding import rebuild_if_old
 from service.senses import Senses
 from service.settings import ExecutorKind, Settings
 from service.state_folder import StateFolder
+from service.storage_url import open_store
 from service.store import Store
 from service.supervisor import Supervisor
 from service.traced_log import TracedLog

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from service.object_store import AccessKeys, Bucket, ObjectStore, open_store
+from service.bucket import Bucket
+from service.object_store import AccessKeys, ObjectStore
 from service.settings import Settings, StorageAccess, StorageType
+from service.storage_url import open_store
 
 
 @dataclass(frozen=True, slots=True)

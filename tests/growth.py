@@ -7,8 +7,9 @@ from typing import Any
 
 from projections.archives import Seal
 from service.compaction import Compacted, Compaction
-from service.object_store import ObjectStore, open_store
+from service.object_store import ObjectStore
 from service.restoring import Restoration
+from service.storage_url import open_store
 from tests.conftest import SECRET_KEY
 from tests.http import Api
 

@@ -10,7 +10,8 @@ import pytest
 
 from service.dataset_files import files_of, hash_all
 from service.dataset_storage import DatasetStorage
-from service.object_store import AccessKeys, open_store
+from service.object_store import AccessKeys
+from service.storage_url import open_store
 from tests.s3 import KEY, SECRET
 from tests.storages import BUCKET
 from trainer.dataset import obtain_dataset

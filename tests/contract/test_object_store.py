@@ -10,19 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from service.bucket import AT_ONCE, PART, Bucket
 from service.errors import SettingsError
-from service.object_store import (
-    AT_ONCE,
-    CHUNK,
-    PART,
-    Bucket,
-    ObjectMissingError,
-    ObjectStore,
-    ObjectStoreError,
-    open_store,
-)
+from service.object_store import CHUNK, ObjectMissingError, ObjectStore, ObjectStoreError
 from service.sent_file import SourceChangedError
+from service.storage_url import open_store
 from tests.cutting_proxy import CuttingProxy
 from tests.polling import eventually
 from tests.processes import free_port
@@ -230,6 +225,33 @@ async def test_a_store_that_is_away_is_named(
 
     with pytest.raises(ObjectStoreError, match=r"s3://bucket/x/one cannot be reached"):
         await away.fetch("one", tmp_path / "target")
+
+
+async def test_a_store_that_never_says_100_continue_gets_its_bodies(
+    written: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_credentials(monkeypatch)
+    kept: dict[str, bytes] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "PUT":
+            kept[request.path] = await request.read()
+            return web.Response(headers={"ETag": '"1"'})
+        return web.Response(body=kept[request.path])
+
+    async def says_nothing(_request: web.Request) -> None:
+        pass
+
+    app = web.Application()
+    app.router.add_route("*", "/{key:.*}", answer, expect_handler=says_nothing)
+    async with TestServer(app) as server:
+        store = open_store("s3://bucket/x", str(server.make_url("")))
+        async with store.held(), asyncio.timeout(30):
+            await store.put("held", written(b"one"))
+        async with asyncio.timeout(30):
+            await store.put("alone", written(b"two"))
+
+    assert kept == {"/bucket/x/held": b"one", "/bucket/x/alone": b"two"}
 
 
 def test_a_bucket_without_the_extra_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ import pytest_asyncio
 from projections.job import JobState
 from projections.status import evolve
 from service.archive_file import blocks_in
-from service.object_store import Folder, ObjectStoreError
+from service.folder import Folder
+from service.object_store import ObjectStoreError
 from service.ranges import GrowthError
 from tests.conftest import StartService
 from tests.growth import (

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from service import leash
-from service.object_store import AccessKeys, Bucket, ObjectStoreError
+from service.bucket import Bucket
+from service.object_store import AccessKeys, ObjectStoreError
 from service.s3_server import S3Server, S3ServerError, s3_server
 from tests.polling import eventually
 from tests.processes import living_in

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from service.dataset_files import DatasetFilesError, files_of, hash_all, pack
 from service.dataset_storage import DatasetDamagedError, DatasetStorage, Pushed
-from service.object_store import Folder, ObjectStoreError
+from service.folder import Folder
+from service.object_store import ObjectStoreError
 from tests.laid import ignore, lay, small_set
 from trainer.errors import DatasetInvalidError
 from trainer.manifest import FORMAT, read_manifest
