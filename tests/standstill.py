@@ -1,6 +1,6 @@
 """Sees the machine stand still, and has a test that failed meanwhile run once more.
 
-A virtual machine may be stopped for seconds: all its processes at once, while its clocks go on.
+A virtual machine may be stopped for seconds, or one of its processors, while its clocks go on.
 Then leases end and deadlines pass, rightly, and none of it is what a test is about. The summary
 names what was run again. A test that fails while the machine runs, or a second time, has failed.
 """
@@ -15,28 +15,15 @@ from math import inf
 
 import pytest
 
+from tests import clock_watch
+
 LONGEST = 0.5
 """Seconds that a process with nothing else to do may be late; later, the machine stood still."""
-
-# It answers each line of its input with the end of the last standstill, and ends with its input.
-WATCH = f"""
-import select, sys, time
-stood, before = 0.0, time.monotonic()
-while True:
-    asked = select.select([sys.stdin], [], [], 0.05)[0]
-    now = time.monotonic()
-    stood = now if now - before > {LONGEST} else stood
-    before = now
-    if asked:
-        if not sys.stdin.readline():
-            break
-        print(stood, flush=True)
-"""
 
 
 def _watching() -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", WATCH],
+        [sys.executable, "-I", "-S", clock_watch.__file__, str(LONGEST)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
