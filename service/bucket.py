@@ -21,6 +21,7 @@ from service.object_store import (
 )
 from service.sent_file import SentFile, Tell, ignore
 
+SCHEME = "s3://"
 PART = 8 * CHUNK
 """Above this length an object is sent in parts, at least as long as this."""
 MOST_PARTS = 10_000
@@ -46,12 +47,14 @@ class Bucket:
             from botocore.handlers import add_expect_header  # noqa: PLC0415
         except ImportError as error:
             raise SettingsError(
-                f"s3://{bucket} needs the extra `s3`: pip install 'epochlog[s3]'"
+                f"{SCHEME}{bucket} needs the extra `s3`: pip install 'epochlog[s3]'"
             ) from error
         self._bucket, self._prefix = bucket, prefix
         self._session = aioboto3.Session()
+        # Who asks first whether a body may come (`Expect: 100-continue`) is not to wait for ever
+        # (RFC 9110, 10.1.1), but aiohttp does, and without its time-outs, where the 100 is lost.
+        self._session.events.unregister("before-call.s3", add_expect_header)
         self._errors: tuple[type[Exception], ...] = (Boto3Error, BotoCoreError, ClientError)
-        self._add_expect_header = add_expect_header
         style = {"addressing_style": "path"} if endpoint else {}
         config = Config(signature_version="s3v4", retries={"mode": "standard"}, s3=style)
         self._options: dict[str, Any] = {"endpoint_url": endpoint, "config": config}
@@ -68,7 +71,7 @@ class Bucket:
     @property
     def url(self) -> str:
         """The bucket and the prefix."""
-        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        return f"{SCHEME}{self._bucket}/{self._prefix}".rstrip("/")
 
     async def put(
         self, name: str, source: Path, *, sha256: str | None = None, tell: Tell = ignore
@@ -209,7 +212,7 @@ class Bucket:
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """Use one client for everything inside, whose own errors stay what they are."""
-        opened = self._opened()
+        opened = self._session.client("s3", **self._options)
         try:
             self._held = await opened.__aenter__()
         except self._errors as error:
@@ -219,17 +222,6 @@ class Bucket:
         finally:
             self._held = None
             await opened.__aexit__(None, None, None)
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Any]:
-        """Lend a client that sends a body without asking first whether it may.
-
-        Who asks (`Expect: 100-continue`) is not to wait for ever (RFC 9110, 10.1.1), but aiohttp
-        does, and without its time-outs, where the 100 is lost or never comes.
-        """
-        async with self._session.client("s3", **self._options) as client:
-            client.meta.events.unregister("before-call.s3", self._add_expect_header)
-            yield client
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
@@ -242,7 +234,7 @@ class Bucket:
             if self._held is not None:
                 yield self._held
                 return
-            async with self._opened() as client:
+            async with self._session.client("s3", **self._options) as client:
                 yield client
         except self._errors as error:
             said = (getattr(error, "response", None) or {}).get("Error", {})

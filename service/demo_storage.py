@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from service.bucket import SCHEME
 from service.object_store import AccessKeys, ObjectStore
 from service.s3_server import S3ServerError, rclone, s3_server
 from service.settings import Settings, StorageAccess, StorageType
-from service.storage_url import SCHEME
 from service.training_storage import training_storage
 
 BUCKET = "storage"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.bucket import Bucket
+from service.bucket import SCHEME, Bucket
 from service.folder import Folder
 from service.object_store import AccessKeys, ObjectStore
-
-SCHEME = "s3://"
 
 
 def open_store(

@@ -23,10 +23,11 @@ class Look:
         self._stood = 0.0
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def stood(self) -> float:
+    def stood(self, now: float) -> float:
         """When the last standstill ended: now, while one lasts."""
-        now = time.monotonic()
-        return now if now - self._before > self._longest else self._stood
+        if now - self._before > self._longest:
+            self._stood = now
+        return self._stood
 
     def _watch(self) -> None:
         if self._processor is not None:
@@ -34,8 +35,7 @@ class Look:
         while True:
             time.sleep(PERIOD)
             now = time.monotonic()
-            if now - self._before > self._longest:
-                self._stood = now
+            self.stood(now)
             self._before = now
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     processors = sorted(os.sched_getaffinity(0)) if bound else [None]
     looks = [Look(processor, longest) for processor in processors]
     for _ in sys.stdin:
-        print(max(look.stood() for look in looks), flush=True)  # noqa: T201 - its answer
+        print(max(look.stood(time.monotonic()) for look in looks), flush=True)  # noqa: T201 - its answer
 
 
 if __name__ == "__main__":

@@ -209,8 +209,8 @@ async def test_a_store_that_refuses_is_named(
     key: str,
     why: str,
 ) -> None:
-    for name, value in {**CREDENTIALS, "AWS_ACCESS_KEY_ID": key}.items():
-        monkeypatch.setenv(name, value)
+    set_credentials(monkeypatch)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
 
     with pytest.raises(ObjectStoreError, match=why):
         await open_store(url, endpoint).put("one", written(b"x"))
@@ -219,8 +219,7 @@ async def test_a_store_that_refuses_is_named(
 async def test_a_store_that_is_away_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    set_credentials(monkeypatch)
     away = open_store("s3://bucket/x", f"http://127.0.0.1:{free_port()}")
 
     with pytest.raises(ObjectStoreError, match=r"s3://bucket/x/one cannot be reached"):
